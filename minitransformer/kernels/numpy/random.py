@@ -1,0 +1,31 @@
+"""Philox 4×32-10: a random function of (key, counter) instead of a generator with a state.
+
+Any word can be computed by itself, in any order, by any thread, again in backward. Ten rounds of multiply and exclusive
+or turn a 128-bit counter into 128 random bits.   Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
+"""
+
+import numpy as np
+
+_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_WEYL = 0x9E3779B9, 0xBB67AE85  # golden ratio and √3 - 1: what a round adds to the key
+_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+
+
+def philox(counter, key):
+    """Ten rounds. counter: four uint64 arrays holding 32-bit words; key: two integers below 2³² -> four such arrays."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        a, b = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]  # 32 × 32 -> 64 bits, exact
+        c0, c1, c2, c3 = (b >> _HALF) ^ c1 ^ np.uint64(k0), b & _LOW, (a >> _HALF) ^ c3 ^ np.uint64(k1), a & _LOW
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def random_bits(key, offset, count):
+    """uint32 words; word i is lane i % 4 of counter offset + i // 4. The 64-bit counter wraps round."""
+    key, offset = int(key), int(offset)
+    block = np.arange((count + 3) // 4, dtype=np.uint64) + np.uint64(offset)
+    zero = np.zeros_like(block)
+    lanes = philox((block & _LOW, block >> _HALF, zero, zero), (key & 0xFFFFFFFF, key >> 32))
+    return np.stack(lanes, axis=1).astype(np.uint32).reshape(-1)[:count].copy()

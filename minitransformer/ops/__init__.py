@@ -1,0 +1,89 @@
+"""Every op, forward and backward by hand. The package exports the functions; many are methods of Tensor too."""
+
+from __future__ import annotations
+
+from ..tensor import Tensor
+from . import (
+    activation,
+    arithmetic,
+    attention,
+    cross_entropy,
+    dropout,
+    elementary,
+    embedding,
+    indexing,
+    loss,
+    matmul,
+    normalization,
+    reduction,
+    shape,
+    softmax,
+)
+
+MODULES = (
+    arithmetic, elementary, activation, matmul, reduction, shape, indexing, embedding, softmax, normalization,
+    cross_entropy, loss, dropout, attention,
+)  # fmt: skip
+FUNCTIONS = {name: getattr(module, name) for module in MODULES for name in module.__all__}
+
+_METHODS = (
+    "abs clamp cumsum exp expand flip gather log log_softmax logsumexp matmul max mean min permute pow relu reshape "
+    "scatter_add sigmoid softmax split sqrt sum tanh transpose var"
+).split()
+for _name in _METHODS:
+    setattr(Tensor, _name, FUNCTIONS[_name])
+
+
+def _reflected(function):
+    def operator(self, other):
+        return function(other, self)
+
+    return operator
+
+
+for _operator, _name in {
+    "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "pow": "pow", "matmul": "matmul",
+}.items():  # fmt: skip
+    setattr(Tensor, f"__{_operator}__", FUNCTIONS[_name])
+    setattr(Tensor, f"__r{_operator}__", _reflected(FUNCTIONS[_name]))
+Tensor.__neg__ = FUNCTIONS["neg"]
+Tensor.__getitem__ = FUNCTIONS["index"]
+
+
+def _comparison(symbol):
+    def compare(self, other):
+        other = other.data if isinstance(other, Tensor) else other
+        return Tensor(getattr(self.data, symbol)(other))
+
+    compare.__doc__ = "A boolean tensor; no gradient."
+    return compare
+
+
+for _symbol in ("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__"):
+    setattr(Tensor, _symbol, _comparison(_symbol))
+Tensor.__hash__ = object.__hash__
+Tensor.__invert__ = lambda self: Tensor(~self.data)
+Tensor.__and__ = lambda self, other: Tensor(self.data & (other.data if isinstance(other, Tensor) else other))
+Tensor.__or__ = lambda self, other: Tensor(self.data | (other.data if isinstance(other, Tensor) else other))
+
+
+@property
+def _T(self):
+    return FUNCTIONS["permute"](self, *reversed(range(self.ndim)))
+
+
+@property
+def _mT(self):
+    return FUNCTIONS["transpose"](self, -2, -1)
+
+
+def _to(self, target):
+    """In another dtype or on another device; itself where nothing changes. Raises ValueError for an unknown device."""
+    if isinstance(target, str) and (target == "cpu" or target.startswith("cuda")):
+        if target == self.device:
+            return self
+        raise ValueError(f"this tensor lives on {self.device} and there are no kernels for {target} here")
+    return FUNCTIONS["cast"](self, target)
+
+
+Tensor.T, Tensor.mT, Tensor.to = _T, _mT, _to

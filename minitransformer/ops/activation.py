@@ -1,0 +1,129 @@
+"""Activation functions: tanh, sigmoid, ReLU, GELU, SiLU, softplus."""
+
+from __future__ import annotations
+
+from .. import kernels
+from ..function import ElementWise, xp
+from ..tensor import Tensor
+
+__all__ = ["gelu", "relu", "sigmoid", "silu", "softplus", "tanh"]
+
+
+class Tanh(ElementWise):
+    """y = tanh x,   dx = dy (1 - y²)"""
+
+    def forward(self, x):
+        y = xp(x).tanh(x)
+        self.save(y)
+        return y
+
+    def backward(self, dy):
+        (y,) = self.saved
+        return dy * (1 - y * y)
+
+
+class Sigmoid(ElementWise):
+    """y = 1/(1 + exp(-x)),   dx = dy y (1 - y)
+
+    Computed as (1 + tanh(x/2))/2, which overflows nowhere.
+    """
+
+    def forward(self, x):
+        half = x.dtype.type(0.5)
+        y = half * (xp(x).tanh(half * x) + x.dtype.type(1))
+        self.save(y)
+        return y
+
+    def backward(self, dy):
+        (y,) = self.saved
+        return dy * y * (1 - y)
+
+
+class ReLU(ElementWise):
+    """y = max(x, 0),   dx = dy [x > 0]"""
+
+    def forward(self, x):
+        y = xp(x).maximum(x, x.dtype.type(0))
+        self.save(y)
+        return y
+
+    def backward(self, dy):
+        (y,) = self.saved
+        return dy * (y > 0).astype(dy.dtype)
+
+
+class GELU(ElementWise):
+    """y = x Φ(x), Φ(x) = (1 + erf(x/√2))/2,   dx = dy (Φ(x) + x φ(x)), φ(x) = exp(-x²/2)/√(2π)
+
+    approximate="tanh": y = x (1 + tanh u)/2 with u = √(2/π)(x + 0.044715 x³),
+        dx = dy ((1 + tanh u)/2 + x (1 - tanh² u) u'/2).
+    Source: Hendrycks & Gimpel 2016; document D5 §4.3.
+    """
+
+    def forward(self, x, *, approximate="none"):
+        self.approximate = approximate
+        self.save(x)
+        return kernels.gelu(x, approximate)
+
+    def backward(self, dy):
+        (x,) = self.saved
+        return kernels.gelu_backward(dy, x, self.approximate)
+
+
+class SiLU(ElementWise):
+    """y = x σ(x),   dx = dy σ(x) (1 + x (1 - σ(x))),   σ the sigmoid.   Source: Elfwing et al. 2017."""
+
+    def forward(self, x):
+        self.save(x)
+        return kernels.silu(x)
+
+    def backward(self, dy):
+        (x,) = self.saved
+        return kernels.silu_backward(dy, x)
+
+
+class Softplus(ElementWise):
+    """y = ln(1 + exp x),   dx = dy σ(x)
+
+    Computed as max(x, 0) + ln(1 + exp(-|x|)), which overflows nowhere.
+    """
+
+    def forward(self, x):
+        self.save(x)
+        np = xp(x)
+        return np.maximum(x, x.dtype.type(0)) + np.log1p(np.exp(-np.abs(x)))
+
+    def backward(self, dy):
+        (x,) = self.saved
+        half = x.dtype.type(0.5)
+        return dy * half * (xp(x).tanh(half * x) + x.dtype.type(1))
+
+
+def tanh(x) -> Tensor:
+    """Hyperbolic tangent."""
+    return Tanh.apply(x)
+
+
+def sigmoid(x) -> Tensor:
+    """1/(1 + exp(-x))"""
+    return Sigmoid.apply(x)
+
+
+def relu(x) -> Tensor:
+    """max(x, 0)"""
+    return ReLU.apply(x)
+
+
+def gelu(x, approximate: str = "none") -> Tensor:
+    """x Φ(x), Φ the normal distribution function; approximate="tanh" for GPT-2's form."""
+    return GELU.apply(x, approximate=approximate)
+
+
+def silu(x) -> Tensor:
+    """x σ(x), also called swish."""
+    return SiLU.apply(x)
+
+
+def softplus(x) -> Tensor:
+    """ln(1 + exp x), a smooth ReLU."""
+    return Softplus.apply(x)

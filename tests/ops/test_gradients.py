@@ -1,0 +1,51 @@
+"""Every op × kernel set × dtype: is its backward the derivative of its forward?"""
+
+import pytest
+
+from minitransformer import kernels
+from minitransformer.function import OPS
+from minitransformer.gradient_check import check_ops
+from minitransformer.ops.samples import SAMPLES
+
+KERNEL_SETS = [name for name, reason in kernels.available().items() if not reason]
+
+
+def test_every_op_has_samples_and_every_sample_an_op():
+    ours = {name for name, op in OPS.items() if op.__module__.startswith("minitransformer.")}
+    assert ours == set(SAMPLES)
+
+
+@pytest.mark.parametrize("kernel_set", KERNEL_SETS)
+@pytest.mark.parametrize("op", sorted(SAMPLES))
+def test_gradient(op, kernel_set):
+    rows = list(check_ops([op], [kernel_set]))
+    assert len(rows) == 2
+    for row in rows:
+        if row.passed is None:
+            assert row.method.startswith("not run: ") and kernel_set != "numpy"
+        else:
+            assert row.passed, row.detail
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("op", ["MatMul", "Softmax", "LayerNorm", "GELU", "Attention", "CrossEntropy"])
+def test_half_precision_is_storage_for_the_numpy_kernels(op, dtype):
+    (row,) = check_ops([op], ["numpy"], [dtype])
+    assert row.passed, row.detail
+
+
+def test_an_op_without_samples_is_refused():
+    from minitransformer.function import Function
+
+    class Unsampled(Function):
+        def forward(self, x):
+            return x + 1
+
+        def backward(self, dy):
+            return dy
+
+    try:
+        with pytest.raises(ValueError, match="op Unsampled has no samples"):
+            list(check_ops(["Unsampled"]))
+    finally:
+        del OPS["Unsampled"]
