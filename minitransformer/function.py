@@ -216,7 +216,7 @@ def _constant(value, dtype, beside):
         if dtype is None and beside:  # between integers
             dtype = np.result_type(beside[0].dtype, value)
         namespace = xp(beside[0]) if beside else np
-        return Tensor(namespace.asarray(value, dtype=dtype))
+        return Tensor.wrap(namespace.asarray(value, dtype=dtype))
     return Tensor(value)
 
 
@@ -236,18 +236,13 @@ def _common_dtype(cls, tensors):
 
 def _output(array, tensors, node, slot):
     """An output as a tensor. Where its memory is an input's it shares that input's version counter."""
-    result = Tensor.__new__(Tensor)
-    if node is not None and array.dtype not in FLOATS:
-        node = None
-    result.data, result.grad, result.hooks = array, None, None
-    result.node, result.slot, result.requires_grad = node, slot if node is not None else -1, node is not None
-    result.version = None
+    version = None
     for t in tensors:
         if t is not None and (array is t.data or (array.base is not None and memory(array) is memory(t.data))):
-            result.version = t.version
-    if result.version is None:
-        result.version = Version()
-    return result
+            version = t.version
+    if node is None or array.dtype not in FLOATS:
+        return Tensor.wrap(array, version=version)
+    return Tensor.wrap(array, node, slot, version)
 
 
 def _versions(saved, tensors, results):

@@ -55,6 +55,15 @@ class Tensor:
         self.data, self.grad, self.requires_grad = data, None, requires_grad
         self.node, self.slot, self.hooks, self.version = None, -1, None, Version()
 
+    @classmethod
+    def wrap(cls, array, node=None, slot=-1, version=None) -> Tensor:
+        """A tensor around an array, nothing checked: the engine's constructor. With a node, that op's output `slot`."""
+        result = cls.__new__(cls)
+        result.data, result.grad, result.requires_grad = array, None, node is not None
+        result.node, result.slot, result.hooks = node, slot, None
+        result.version = Version() if version is None else version
+        return result
+
     # ------------------------------------------------------------ what it is
 
     @property
@@ -176,9 +185,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same memory, cut from the graph."""
-        result = Tensor(self.data)
-        result.version = self.version
-        return result
+        return Tensor.wrap(self.data, version=self.version)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         if self.node is not None:
