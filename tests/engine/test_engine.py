@@ -250,9 +250,7 @@ def test_numbers_take_the_dtype_of_the_tensor_beside_them():
 
 
 def test_two_float_dtypes_are_refused_by_name():
-    with pytest.raises(
-        TypeError, match=r"Add: input 1 is float64 but another is float32; convert one with \.to\(\)"
-    ):
+    with pytest.raises(TypeError, match=r"Add: input 1 is float64 but another is float32; convert one with \.to\(\)"):
         leaf([1.0]) + leaf([1.0], "float64")
     with pytest.raises(TypeError, match="Linear: input 1 is float64"):
         mt.linear(leaf([[1.0]]), leaf([[1.0]], "float64"))
