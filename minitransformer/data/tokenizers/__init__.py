@@ -1,0 +1,16 @@
+"""Tokenizers: text to ids and back, trained by hand-written code, saved as JSON."""
+
+from .base import Tokenizer, load_tokenizer, tokenizer_from_json
+from .bpe import BPETokenizer
+from .char import CharTokenizer
+from .labels import readable, readable_sequence
+
+__all__ = [
+    "BPETokenizer",
+    "CharTokenizer",
+    "Tokenizer",
+    "load_tokenizer",
+    "readable",
+    "readable_sequence",
+    "tokenizer_from_json",
+]

@@ -1,0 +1,29 @@
+"""Layers: modules that hold parameters and call ops. Activations are functions: `mt.gelu`, `mt.relu`, ..."""
+
+from . import initialization
+from .attention import MultiHeadAttention
+from .block import Block
+from .dropout import Dropout
+from .embedding import Embedding
+from .feed_forward import FeedForward
+from .kv_cache import KVCache, LayerCache
+from .linear import Linear
+from .module import Buffer, Module, Parameter
+from .normalization import LayerNorm, RMSNorm
+
+__all__ = [
+    "Block",
+    "Buffer",
+    "Dropout",
+    "Embedding",
+    "FeedForward",
+    "KVCache",
+    "LayerCache",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "MultiHeadAttention",
+    "Parameter",
+    "RMSNorm",
+    "initialization",
+]

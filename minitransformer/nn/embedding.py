@@ -1,0 +1,28 @@
+"""Embedding layer."""
+
+from __future__ import annotations
+
+from ..ops.embedding import embedding
+from ..random import Generator
+from .initialization import normal
+from .module import Module, Parameter, check_size
+
+__all__ = ["Embedding"]
+
+
+class Embedding(Module):
+    """A table with a learned row for every index:   indices (...) -> weight[indices] (..., D),   weight (V, D).
+
+    Raises IndexError for an index outside 0..V-1.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, generator: Generator, init=normal):
+        check_size("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.weight = Parameter(init((num_embeddings, embedding_dim), generator))
+
+    def forward(self, indices):
+        return embedding(indices, self.weight)
+
+    def extra_repr(self):
+        return f"{self.num_embeddings}, {self.embedding_dim}"
