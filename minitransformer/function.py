@@ -201,7 +201,7 @@ def unbroadcast(gradient, shape):
 
 def _as_tensors(inputs):
     for x in inputs:
-        if type(x) is not Tensor:
+        if x is not None and not isinstance(x, Tensor):
             break
     else:
         return inputs

@@ -82,10 +82,15 @@ def run_backward(tensor, gradient, retain_graph=False) -> None:
         arrived = waiting[target.number][1]
         if arrived[slot] is None:
             arrived[slot] = (gradient, owned)
-        elif arrived[slot][1]:
-            arrived[slot][0][...] += gradient  # a sum of our own, so adding in place is safe
+            return
+        held, ours = arrived[slot]
+        if ours:  # nobody else sees this array, so adding into it is safe
+            held += gradient
+        elif owned:
+            gradient += held
+            arrived[slot] = (gradient, True)
         else:
-            arrived[slot] = (arrived[slot][0] + gradient, True)
+            arrived[slot] = (held + gradient, True)
 
     deliver(*edge(tensor), gradient, False)
     while heap:

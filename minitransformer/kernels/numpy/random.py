@@ -1,7 +1,8 @@
 """Philox 4×32-10: a random function of (key, counter) instead of a generator with a state.
 
 Any word can be computed by itself, in any order, by any thread, again in backward. Ten rounds of multiply and exclusive
-or turn a 128-bit counter into 128 random bits.   Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
+or turn a 128-bit counter into 128 random bits.
+Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
 """
 
 import numpy as np
@@ -25,7 +26,11 @@ def philox(counter, key):
 def random_bits(key, offset, count):
     """uint32 words; word i is lane i % 4 of counter offset + i // 4. The 64-bit counter wraps round."""
     key, offset = int(key), int(offset)
-    block = np.arange((count + 3) // 4, dtype=np.uint64) + np.uint64(offset)
-    zero = np.zeros_like(block)
-    lanes = philox((block & _LOW, block >> _HALF, zero, zero), (key & 0xFFFFFFFF, key >> 32))
-    return np.stack(lanes, axis=1).astype(np.uint32).reshape(-1)[:count].copy()
+    words = np.empty(((count + 3) // 4, 4), np.uint32)
+    for start in range(0, len(words), 1 << 13):  # in blocks, so that the temporaries stay in the cache
+        block = words[start : start + (1 << 13)]
+        counter = np.arange(start, start + len(block), dtype=np.uint64) + np.uint64(offset)
+        zero = np.zeros_like(counter)
+        lanes = philox((counter & _LOW, counter >> _HALF, zero, zero), (key & 0xFFFFFFFF, key >> 32))
+        block[:] = np.stack(lanes, axis=1)
+    return words.reshape(-1)[:count].copy()
