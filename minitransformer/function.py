@@ -14,7 +14,7 @@ import itertools
 import numpy as np
 
 from . import kernels
-from .graph import Version, edge, is_grad_enabled, memory
+from .graph import Version, edge, is_grad_enabled, memory, xp
 from .kernels.contract import FLOATS
 from .tensor import Tensor
 
@@ -23,11 +23,6 @@ __all__ = ["OPS", "ElementWise", "Function", "xp"]
 OPS: dict[str, type[Function]] = {}  # every op by class name: what the gradient checks go through
 
 _numbers = itertools.count()
-
-
-def xp(x):
-    """The array's own namespace (NumPy, CuPy, a recording one): op bodies are written against it."""
-    return x.__array_namespace__()
 
 
 class Function:

@@ -43,6 +43,11 @@ class enable_grad(_GradMode):
     enabled = True
 
 
+def xp(x):
+    """The array's own namespace (NumPy, CuPy, a recording one): op bodies are written against it."""
+    return x.__array_namespace__()
+
+
 class Version:
     """Counts in-place edits of one piece of memory; shared by all tensors that view it."""
 
@@ -88,9 +93,10 @@ def run_backward(tensor, gradient, retain_graph=False) -> None:
             held += gradient
         elif owned:
             gradient += held
-            arrived[slot] = (gradient, True)
+            held = gradient
         else:
-            arrived[slot] = (held + gradient, True)
+            held = held + gradient
+        arrived[slot] = (held, True)
 
     deliver(*edge(tensor), gradient, False)
     while heap:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
-from .graph import Version, hooked, is_grad_enabled, run_backward
+from .graph import Version, hooked, is_grad_enabled, run_backward, xp
 from .kernels.contract import FLOATS
 
 __all__ = ["Tensor", "tensor", "as_tensor", "zeros", "ones", "full", "arange", "as_dtype"]
@@ -158,7 +158,7 @@ class Tensor:
             owned = owned and changed is gradient
             gradient = changed
         if self.grad is None:
-            self.grad = gradient if owned else gradient.copy()
+            self.grad = gradient if owned else xp(gradient).asarray(gradient, copy=True)
         else:
             self.grad += gradient
 

@@ -35,6 +35,18 @@ def test_several_uses_add_up():
     assert x.grad.tolist() == [2 * 2 + 3 * 4 + 1, 10 * (2 * 3 + 3 * 9 + 1)]
 
 
+@pytest.mark.parametrize("uses", range(1, 6))
+def test_a_single_number_adds_up_too(uses):
+    """NumPy's sums of 0-d arrays are scalars, which cannot be added into."""
+    x = leaf(2.0)
+    middle = x * 1.0
+    total = middle * 3.0
+    for _ in range(uses):
+        total = total + middle
+    total.backward()
+    assert isinstance(x.grad, np.ndarray) and x.grad == 3 + uses
+
+
 def test_a_diamond_waits_for_both_sides():
     """d/dx of (x²)·sin-like longer path: the shared node must run once, after both cotangents arrived."""
     runs = []
