@@ -9,11 +9,13 @@ Source: Milakov & Gimelshein 2018 (online softmax); Dao et al. 2022 (FlashAttent
 
 import numpy as np
 
+from .precision import computed_in_float32
+
 KEYS = 128  # in one block
 
 
+@computed_in_float32
 def attention_forward(q, k, v, *, scale, causal=False, mask=None):
-    dtype, (q, k, v) = q.dtype, _accurate(q, k, v)
     o = np.zeros((*q.shape[:3], v.shape[3]), q.dtype)
     m = np.full(q.shape[:3], -np.inf, q.dtype)  # the row's maximum so far
     total = np.zeros_like(m)  # Σ_j exp(s_j - m) so far
@@ -29,11 +31,11 @@ def attention_forward(q, k, v, *, scale, causal=False, mask=None):
     o /= np.where(total == 0, 1, total)[..., None]  # it is 0 in a row without keys, whose o is 0 already
     with np.errstate(divide="ignore"):
         lse = m + np.log(total)
-    return o.astype(dtype, copy=False), lse.astype(dtype, copy=False)
+    return o, lse
 
 
+@computed_in_float32
 def attention_backward(do, q, k, v, o, lse, *, scale, causal=False, mask=None):
-    dtype, (do, q, k, v, o, lse) = q.dtype, _accurate(do, q, k, v, o, lse)
     dq, dk, dv = (np.zeros(x.shape, x.dtype) for x in (q, k, v))
     delta = (do * o).sum(-1)  # = Σ_j p_ij (do_i·v_j), what the softmax's gradient takes off every score
     for rows, keys in _blocks(q.shape[2], k.shape[2], causal):
@@ -43,12 +45,12 @@ def attention_backward(do, q, k, v, o, lse, *, scale, causal=False, mask=None):
         dq[..., rows, :] += ds @ k[..., keys, :]
         dk[..., keys, :] = ds.swapaxes(2, 3) @ q[..., rows, :]  # every key lies in one block: `=`, not `+=`
         dv[..., keys, :] = p.swapaxes(2, 3) @ do[..., rows, :]
-    return tuple(x.astype(dtype, copy=False) for x in (dq, dk, dv))
+    return dq, dk, dv
 
 
+@computed_in_float32
 def attention_probabilities(q, k, lse, *, scale, causal=False, mask=None):
-    dtype, (q, k, lse) = q.dtype, _accurate(q, k, lse)
-    return _probabilities(q, k, lse, slice(None), slice(None), scale, causal, mask).astype(dtype, copy=False)
+    return _probabilities(q, k, lse, slice(None), slice(None), scale, causal, mask)
 
 
 # ---------------------------------------------------------------- one block of scores
@@ -82,8 +84,3 @@ def _probabilities(q, k, lse, rows, keys, scale, causal, mask):
 def _finite(m):
     """-inf, the maximum of a row without keys, becomes 0: exp(-inf - 0) is the wanted 0, exp(-inf + inf) were NaN."""
     return np.where(m == -np.inf, m.dtype.type(0), m)
-
-
-def _accurate(*arrays):
-    """The arrays as float32 where they are 16 bits wide: NumPy has no 16-bit products, and sums want the digits."""
-    return tuple(x.astype(np.float32) if x.dtype.itemsize < 4 else x for x in arrays)
