@@ -1,0 +1,26 @@
+// Integer arrays as kernels take them: int64, in one piece, every value within bounds.
+#pragma once
+#include <cstdint>
+
+#include "arrays.hpp"
+
+namespace mt {
+
+// Raises TypeError for a dtype that is not integer, IndexError for a value outside [0, limit) that is not `except`.
+inline py::array checked_indices(const char* routine, const char* name, const py::array& x, int64_t limit,
+                                 const int64_t* except = nullptr) {
+    const char kind = x.dtype().kind();
+    if (kind != 'i' && kind != 'u')
+        throw py::type_error(std::string(routine) + ": " + name + " must be an integer array, got " +
+                             std::string(py::str(x.dtype())));
+    py::array indices = py::array_t<int64_t, py::array::c_style | py::array::forcecast>::ensure(x);
+    if (!indices) throw py::error_already_set();
+    const int64_t* at = static_cast<const int64_t*>(indices.data());
+    for (py::ssize_t i = 0; i < indices.size(); i++)
+        if (uint64_t(at[i]) >= uint64_t(limit) && !(except && at[i] == *except))
+            throw py::index_error(std::string(routine) + ": " + name + " holds " + std::to_string(at[i]) + ", allowed are 0 to " +
+                                  std::to_string(limit - 1));
+    return indices;
+}
+
+}  // namespace mt

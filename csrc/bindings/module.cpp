@@ -1,0 +1,44 @@
+// The extension minitransformer.kernels.native._native: one function a routine of kernels/contract.py, with its names and arguments.
+#include <climits>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
+#include "arrays.hpp"
+#include "dispatch.hpp"
+#include "source_hash.hpp"
+#include "threads.hpp"
+
+namespace mt {
+#define BIND(concept_name) void bind_##concept_name(py::module_&);
+MT_BINDINGS
+#undef BIND
+}  // namespace mt
+
+PYBIND11_MODULE(_native, m) {
+    using namespace mt;
+    m.attr("source_hash") = MT_SOURCE_HASH;
+    isa();  // a wrong MINITRANSFORMER_ISA or MINITRANSFORMER_NUM_THREADS is an error here, not in the middle of a kernel
+    thread_count();
+
+    m.def("thread_count", &thread_count);
+    m.def("set_thread_count", &set_thread_count, py::arg("n"), py::call_guard<py::gil_scoped_release>());
+    m.def("isa", [] { return isa_name(isa()); });
+    m.def("isas", [] {
+        py::list names;
+        for (Isa i : {Isa::portable, Isa::avx2, Isa::avx512})
+            if (isa_runs(i)) names.append(isa_name(i));
+        return names;
+    });
+    m.def("keep_freed_memory", [] {
+#if defined(__GLIBC__)
+        return mallopt(M_MMAP_THRESHOLD, 1 << 30) == 1 && mallopt(M_TRIM_THRESHOLD, INT_MAX) == 1;
+#else
+        return false;
+#endif
+    });
+
+#define BIND(concept_name) bind_##concept_name(m);
+    MT_BINDINGS
+#undef BIND
+}

@@ -1,0 +1,65 @@
+"""The C++ kernels (`csrc/`), or the reason why they are not here.
+
+`ROUTINES` maps the contract's names to the functions of the extension, without a Python layer between; it is None where
+the extension is missing or was built from other sources than those of this checkout, and `REASON` says which.
+"""
+
+import hashlib
+from pathlib import Path
+
+from ..contract import ROUTINES as _CONTRACT
+
+
+def source_hash(csrc: Path) -> str:
+    """The hash of every source below `csrc`, in the order and form that CMake computes it."""
+    parts = []
+    for path in sorted(csrc.rglob("*.[ch]pp"), key=lambda p: p.relative_to(csrc).as_posix()):
+        parts.append(path.relative_to(csrc).as_posix() + ":" + hashlib.sha256(path.read_bytes()).hexdigest())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _load():
+    """(the extension or None, why not)."""
+    try:
+        from . import _native
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) or "cannot import name" in str(error)
+        return None, "the extension is not built; `make build` builds it" if missing else f"the extension does not load: {error}"
+    csrc = Path(__file__).resolve().parents[3] / "csrc"
+    if csrc.is_dir() and source_hash(csrc) != _native.source_hash:
+        return None, "the extension is older than csrc/; `make build` builds it anew"
+    return _native, ""
+
+
+_extension, REASON = _load()
+ROUTINES = None if _extension is None else {name: getattr(_extension, name) for name in _CONTRACT if hasattr(_extension, name)}
+
+
+def _need():
+    if _extension is None:
+        raise RuntimeError(f"the native kernels are not available: {REASON}")
+    return _extension
+
+
+def thread_count() -> int:
+    """Threads that the native kernels use: `set_thread_count`, else MINITRANSFORMER_NUM_THREADS, else the CPUs of this process."""
+    return _need().thread_count()
+
+
+def set_thread_count(n: int) -> None:
+    """Use n threads from now on. No result depends on it, bit for bit. Raises ValueError unless 1 <= n <= 1024."""
+    _need().set_thread_count(n)
+
+
+def isa() -> str:
+    """The instruction set in use: "portable", "avx2" or "avx512". MINITRANSFORMER_ISA picks a lower one."""
+    return _need().isa()
+
+
+def keep_freed_memory() -> bool:
+    """Ask the C library to keep freed memory instead of returning it to the system; True where it can (glibc).
+
+    A training step frees and allocates the same large arrays over and over; without this each of them costs page faults
+    again (2-6 times the time of the allocation pattern). It holds for the whole process, hence a trainer's choice and not a default.
+    """
+    return _extension is not None and _extension.keep_freed_memory()

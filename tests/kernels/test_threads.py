@@ -1,0 +1,122 @@
+"""The thread pool: no result depends on its size, it survives a fork, and several Python threads may call at once."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from minitransformer.kernels import native
+
+pytestmark = pytest.mark.skipif(native.ROUTINES is None, reason=f"native kernels: {native.REASON}")
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    count = native.thread_count()
+    yield
+    native.set_thread_count(count)
+
+
+def _outputs(dtype):
+    """Results of routines that sum over rows, over columns and over k, large enough to be shared among threads."""
+    rng = np.random.default_rng(1)
+    x, weight, dy = (rng.standard_normal(s).astype(dtype) for s in ((600, 130), (517, 130), (600, 517)))
+    run = native.ROUTINES
+    results = [run["matmul"](x, weight.T), run["linear"](x, weight, dy[0]), *run["linear_backward"](dy, x, weight)]
+    results.append(run["matmul"](x.reshape(30, 20, 130), x.reshape(30, 20, 130).swapaxes(1, 2)))
+    results += [run["softmax"](dy, -1), np.float64(run["squared_norm"](dy))]
+    y, mean, rstd = run["layer_norm_forward"](x, weight[0], weight[1], 1e-5)
+    return [*results, y, *run["layer_norm_backward"](x, y, weight[0], mean, rstd)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_results_are_bit_equal_for_any_number_of_threads(dtype):
+    native.set_thread_count(1)
+    expected = _outputs(dtype)
+    for count in (2, 3, 5):
+        native.set_thread_count(count)
+        assert native.thread_count() == count
+        for _ in range(3):
+            for got, want in zip(_outputs(dtype), expected, strict=True):
+                np.testing.assert_array_equal(got, want)
+
+
+def test_several_python_threads_may_call_at_once_and_resize_meanwhile():
+    native.set_thread_count(2)
+    expected = _outputs(np.float32)
+    failures = []
+
+    def work():
+        for _ in range(10):
+            for got, want in zip(_outputs(np.float32), expected, strict=True):
+                if not np.array_equal(got, want):
+                    failures.append(want.shape)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        for count in (3, 1, 2):
+            native.set_thread_count(count)
+        threads[0].join(0.01)
+    assert not failures
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_computes_with_threads_of_its_own():
+    native.set_thread_count(2)
+    expected = _outputs(np.float32)  # the parent's pool is running
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                same = all(np.array_equal(g, w) for g, w in zip(_outputs(np.float32), expected, strict=True))
+                status = 0 if same and len(os.listdir("/proc/self/task")) == 2 else 2
+            finally:
+                os._exit(status)
+        for got, want in zip(_outputs(np.float32), expected, strict=True):
+            np.testing.assert_array_equal(got, want)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("count", [0, -1, 1025])
+def test_a_senseless_number_of_threads_is_refused(count):
+    with pytest.raises(ValueError, match=r"n must lie in 1\.\.1024"):
+        native.set_thread_count(count)
+
+
+def _in_new_process(code, **environment):
+    code = f"from minitransformer.kernels import native\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, encoding="utf-8"
+    )
+    return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+
+def test_the_environment_sets_threads_and_instruction_set():
+    assert _in_new_process("print(native.thread_count())", MINITRANSFORMER_NUM_THREADS="3") == "3"
+    assert _in_new_process("print(native.isa())", MINITRANSFORMER_ISA="portable") == "portable"
+    refused = _in_new_process("print(native.REASON)", MINITRANSFORMER_NUM_THREADS="many")
+    assert "MINITRANSFORMER_NUM_THREADS must be an integer from 1 to 1024, got many" in refused
+    refused = _in_new_process("print(native.REASON)", MINITRANSFORMER_ISA="mmx")
+    assert "MINITRANSFORMER_ISA must be one of" in refused and "got mmx" in refused
+
+
+def test_freed_memory_is_kept_on_request():
+    """In a process of its own, since it holds for the process: with it, a large array freed and made again costs no page fault."""
+    code = """
+import resource, numpy as np
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(1 << 23, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+kept = native.keep_freed_memory()
+np.ones(1 << 23, np.uint8)
+print(kept, faults() < 1000)
+"""
+    assert _in_new_process(code) in ("True True", "False False", "False True")
