@@ -94,8 +94,16 @@ def _worker(pipe, target, arguments):
             job()
             spent.append(time.perf_counter() - start)
         pipe.send(spent)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
-    pipe.send(peak)
+    pipe.send(_peak_memory())
+
+
+def _peak_memory() -> float:
+    """Peak resident memory of this process in MB. Linux hands ru_maxrss down through exec, so VmHWM comes first."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
 
 
 def ratio(ours: Measured, theirs: Measured) -> dict:
