@@ -20,6 +20,8 @@ def attention_array(view, attention, axes, *, normalised=True):
     """
     try:
         array = np.asarray(attention)
+        if array.dtype.kind not in "fiubV":  # V: bfloat16
+            raise TypeError
         low_precision = array.dtype.itemsize <= 2
         if array.dtype not in (np.float32, np.float64):
             array = array.astype(np.float32)

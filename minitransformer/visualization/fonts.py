@@ -6,7 +6,6 @@ that no font has is shown as its escape (\\u4f60), and a warning says so once.
 
 from __future__ import annotations
 
-import functools
 import warnings
 
 from .token_text import columns, elide, escape, token_label
@@ -31,44 +30,50 @@ _PREFERRED = (
     "Symbola",
     "Arial Unicode MS",
 )
+_found = {}  # character -> family that draws it, or None: fonts are searched once a character
 _warned = set()
 
 
-@functools.lru_cache(maxsize=256)
-def _characters(path):
-    """The code points that a font file draws; none when matplotlib cannot read or scale it (colour emoji bitmaps)."""
-    from matplotlib import font_manager
+def families_with(characters):
+    """{character: the family of an installed font that draws it, or None}, in the order of `_installed`."""
+    unknown = set(characters) - set(_found)
+    for family, path in _installed() if unknown else ():
+        drawn = unknown & _characters(path)
+        _found.update(dict.fromkeys(drawn, family))
+        unknown -= drawn
+        if not unknown:
+            break
+    _found.update(dict.fromkeys(unknown))
+    return {char: _found[char] for char in characters}
 
-    try:
-        font = font_manager.get_font(path)
-        return frozenset(font.get_charmap()) if font.scalable else frozenset()
-    except (OSError, RuntimeError):
-        return frozenset()
 
-
-@functools.lru_cache(maxsize=1024)
-def _family_with(char):
-    """The family of an installed font that draws this character, or None."""
+def _installed():
+    """(family, path) of the upright fonts, in the order in which they are asked."""
     from matplotlib import font_manager
 
     order = {name: i for i, name in enumerate((_BASE, *_PREFERRED))}
     entries = [e for e in font_manager.fontManager.ttflist if e.style == "normal" and "Last Resort" not in e.name]
-    for entry in sorted(entries, key=lambda e: (order.get(e.name, len(order)), e.name, abs(int(e.weight) - 400))):
-        if ord(char) in _characters(entry.fname):
-            return entry.name
-    return None
+    entries.sort(key=lambda e: (order.get(e.name, len(order)), e.name, abs(int(e.weight) - 400)))
+    return [(entry.name, entry.fname) for entry in entries]
+
+
+def _characters(path):
+    """What a font file draws; nothing when matplotlib cannot read or scale it (colour emoji are bitmaps)."""
+    from matplotlib import font_manager
+
+    try:
+        font = font_manager.get_font(path)
+        return {chr(code) for code in font.get_charmap()} if font.scalable else set()
+    except (OSError, RuntimeError):
+        return set()
 
 
 def drawable(texts):
     """Texts that can be drawn -> (texts with escapes for undrawable characters, families to fall back on)."""
-    characters = {c for text in texts for c in text if not (c.isascii() and c.isprintable())}
-    families, missing = [], set()
-    for char in sorted(characters):
-        family = _family_with(char)
-        if family is None:
-            missing.add(char)
-        elif family not in (_BASE, *families):
-            families.append(family)
+    characters = sorted({c for text in texts for c in text if not (c.isascii() and c.isprintable())})
+    found = families_with(characters)
+    families = list(dict.fromkeys(family for family in found.values() if family not in (None, _BASE)))
+    missing = {char for char, family in found.items() if family is None}
     fresh = missing - _warned
     if fresh:
         _warned.update(fresh)

@@ -64,11 +64,11 @@ def drawing(families=()):
         yield
 
 
-def new_figure(width, height):
+def new_figure(width, height, layout="constrained"):
     """An empty figure of this size in inches that draws itself with Agg and shows as PNG in a notebook."""
     from ._figure import NotebookFigure
 
-    return NotebookFigure(figsize=(width, height), layout="constrained")
+    return NotebookFigure(figsize=(width, height), layout=layout)
 
 
 def save(figure, path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minitransformer import visualization as vis
-from minitransformer.visualization import fonts
+from minitransformer.visualization import fonts, style
 
 
 def random_attention(*shape, causal=True):
@@ -43,6 +43,21 @@ def test_heatmap_draws_the_array_and_names_both_axes(tmp_path):
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
+def test_a_failed_save_leaves_the_earlier_file(tmp_path, monkeypatch):
+    path = tmp_path / "head.png"
+    figure = vis.heatmap(np.eye(2), path=path)
+    before = path.read_bytes()
+
+    def full_disk(partial, **_):
+        partial.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figure, "savefig", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        style.save(figure, path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
 def test_cross_attention_and_differences():
     attention = random_attention(2, 5, causal=False)
     axes = vis.heatmap(attention, ["a", "b"], list("vwxyz"), scale="sqrt", vmax=1).axes[0]
@@ -72,7 +87,7 @@ def test_head_grid_lays_layers_down_and_heads_across():
     assert [axes.get_title(loc="center") for axes in thumbnails[:3]] == ["head 0", "head 1", "head 2"]
     assert [axes.get_ylabel() for axes in thumbnails[::3]] == ["layer 0", "layer 1"]
     assert tick_texts(thumbnails[0].yaxis) == list("abcd") == tick_texts(thumbnails[5].xaxis)
-    assert figure.get_supxlabel() == "key (looked at)" and figure.get_supylabel().strip() == "query (looks)"
+    assert {text.get_text() for text in figure.texts} == {"key (looked at)", "query (looks)", "All heads"}
 
 
 SUM = random_attention(2, 3, 4, 4)
@@ -97,6 +112,8 @@ NAN[2, 1], PADDED[3], NEGATIVE[2, :2] = np.nan, 0, (-0.5, 1.5)
         (lambda: vis.heatmap(SUM[0, 0], None, list("abc")), ValueError, "key axis has length 4 but there are 3"),
         (lambda: vis.heatmap(np.ones((0, 4))), ValueError, "the query axis of attention is empty"),
         (lambda: vis.heatmap([[1.0], [0.5, 0.5]]), TypeError, "one real array"),
+        (lambda: vis.heatmap(np.array([["1"]])), TypeError, "one real array"),
+        (lambda: vis.heatmap(np.ones((1, 1), complex)), TypeError, "one real array"),
         (lambda: vis.heatmap(SUM[0, 0], scale="cubic"), ValueError, "scale must be"),
         (lambda: vis.heatmap(SUM[0, 0], visible=np.ones(4)), ValueError, r"visible must have shape .* = \(4, 4\)"),
         (lambda: vis.heatmap(SUM[0, 0], path="head.bmp"), ValueError, "saved as .png, .svg or .pdf"),
@@ -160,7 +177,7 @@ def test_end_labels_do_not_touch():
 
 
 def test_characters_without_a_font_become_escapes_and_a_warning_says_so_once(monkeypatch):
-    monkeypatch.setattr(fonts, "_family_with", lambda char: None if char == "你" else "DejaVu Sans")
+    monkeypatch.setattr(fonts, "_found", {"你": None, "é": "DejaVu Sans"})
     monkeypatch.setattr(fonts, "_warned", set())
     with pytest.warns(UserWarning, match=r"no installed font draws '你': shown as escapes like \\u4f60"):
         assert fonts.drawable_labels(["你é"], 24) == (["\\u4f60é"], [])
@@ -171,7 +188,11 @@ def test_characters_without_a_font_become_escapes_and_a_warning_says_so_once(mon
 
 
 def test_fonts_are_found_for_what_the_first_one_lacks(monkeypatch):
-    monkeypatch.setattr(fonts, "_family_with", lambda char: "A CJK face" if char == "你" else "DejaVu Sans")
+    monkeypatch.setattr(fonts, "_found", {})
+    monkeypatch.setattr(
+        fonts, "_installed", lambda: [("DejaVu Sans", "base"), ("A CJK face", "cjk"), ("Another", "cjk")]
+    )
+    monkeypatch.setattr(fonts, "_characters", {"base": {"é"}, "cjk": {"é", "你"}}.get)
     assert fonts.drawable_labels(["你é"], 24) == (["你é"], ["A CJK face"])
     axes = vis.heatmap(np.eye(2), ["你", "b"], visible=np.ones((2, 2))).axes[0]
     assert axes.get_yticklabels()[0].get_fontfamily() == ["DejaVu Sans", "A CJK face"]
