@@ -12,6 +12,7 @@ nothing.
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass
 
@@ -263,20 +264,24 @@ def check_ops(names=None, kernel_sets=None, dtypes=("float64", "float32")):
 
 
 def _selected(names):
-    if not names:
-        return list(OPS)
-    known = {name.lower(): name for name in OPS}
+    """Ops by a function that runs them (cross_entropy), by class (CrossEntropy), or by file (normalization)."""
+    from .ops import FUNCTIONS
+
+    files: dict[str, list] = {}
+    for op, cls in OPS.items():
+        files.setdefault(cls.__module__.rpartition(".")[2], []).append(op)
+    functions = {name: [op for op in f.__code__.co_names if op in OPS] for name, f in FUNCTIONS.items()}
+    functions["stack"] = functions["cat"]
+    known = files | {op.lower(): [op] for op in OPS} | functions
+    known = {name.replace("_", ""): ops for name, ops in known.items() if ops}
     chosen = []
-    for name in names:
+    for name in names or OPS:
         plain = name.lower().replace("_", "")
         if plain not in known:
-
-            close = [op for op in OPS if plain in op.lower() or op.lower() in plain]
-            if not close:
-                raise ValueError(f"no op named {name!r}; known are {', '.join(OPS)}")
-            chosen += close
-            continue
-        chosen.append(known[plain])
+            close = difflib.get_close_matches(plain, known, 3, 0.7)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(OPS)}"
+            raise ValueError(f"no op named {name!r}; {hint}")
+        chosen += known[plain]
     return list(dict.fromkeys(chosen))
 
 
@@ -335,7 +340,8 @@ def _gradients_of(sample, dtype):
     tensors = _tensors(sample, dtype)
     wanted = [i for i, t in enumerate(tensors) if isinstance(t, Tensor) and t.requires_grad]
     base = _flat(_outputs(sample.function, tensors))
-    cotangent = Generator(1).normal(base.size, dtype=np.float64)
+    with kernels.use("numpy"):  # so that its random bits do not count as a kernel that the op ran
+        cotangent = Generator(1).normal(base.size, dtype=np.float64)
     return base, _gradients(sample.function, tensors, wanted, cotangent), wanted, tensors
 
 

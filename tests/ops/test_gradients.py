@@ -49,3 +49,31 @@ def test_an_op_without_samples_is_refused():
             list(check_ops(["Unsampled"]))
     finally:
         del OPS["Unsampled"]
+
+
+@pytest.mark.parametrize(
+    ("name", "ops"),
+    [
+        ("softmax", ["Softmax"]),
+        ("Softmax", ["Softmax"]),
+        ("cross_entropy", ["CrossEntropy", "SoftCrossEntropy"]),
+        ("scaled_dot_product_attention", ["Attention"]),
+        ("normalization", ["LayerNorm", "RMSNorm"]),
+        ("stack", ["Concatenate"]),
+        ("sum", ["Sum"]),
+    ],
+)
+def test_ops_are_found_by_class_function_and_file(name, ops):
+    assert [row.op for row in check_ops([name], ["numpy"], ["float64"])] == ops
+
+
+def test_an_unknown_op_is_refused_with_a_guess():
+    with pytest.raises(ValueError, match="no op named 'sofmax'; did you mean softmax"):
+        list(check_ops(["sofmax"]))
+
+
+@pytest.mark.skipif(len(KERNEL_SETS) < 2, reason="only the NumPy kernels are here")
+@pytest.mark.parametrize("op", ["Tanh", "Add", "Reshape", "Sum"])
+def test_an_op_without_kernels_does_not_pass_for_a_kernel_set(op):
+    (row,) = check_ops([op], ["native"], ["float64"])
+    assert row.passed is None and row.method == "not run: no kernel, plain array expressions"
