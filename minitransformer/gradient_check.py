@@ -272,8 +272,9 @@ def _selected(names):
         files.setdefault(cls.__module__.rpartition(".")[2], []).append(op)
     functions = {name: [op for op in f.__code__.co_names if op in OPS] for name, f in FUNCTIONS.items()}
     functions["stack"] = functions["cat"]
-    known = files | {op.lower(): [op] for op in OPS} | functions
-    known = {name.replace("_", ""): ops for name, ops in known.items() if ops}
+    known = {}
+    for names_to_ops in (files, {op: [op] for op in OPS}, functions):  # the later wins
+        known |= {name.lower().replace("_", ""): ops for name, ops in names_to_ops.items() if ops}
     chosen = []
     for name in names or OPS:
         plain = name.lower().replace("_", "")
