@@ -264,7 +264,7 @@ def check_ops(names=None, kernel_sets=None, dtypes=("float64", "float32")):
 
 
 def _selected(names):
-    """Ops by a function that runs them (cross_entropy), by class (CrossEntropy), or by file (normalization)."""
+    """Ops by class (CrossEntropy), by a function that runs them (cross_entropy), or by file (normalization)."""
     from .ops import FUNCTIONS
 
     files: dict[str, list] = {}
@@ -278,6 +278,9 @@ def _selected(names):
     chosen = []
     for name in names or OPS:
         plain = name.lower().replace("_", "")
+        if name in OPS:
+            chosen.append(name)
+            continue
         if plain not in known:
             close = difflib.get_close_matches(plain, known, 3, 0.7)
             hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(OPS)}"
