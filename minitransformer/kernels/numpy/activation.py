@@ -1,5 +1,7 @@
 """GELU (Hendrycks & Gimpel 2016) and SiLU, x times a smooth step; and the erfc that NumPy lacks."""
 
+import functools
+
 import numpy as np
 
 from .precision import computed_in_float32
@@ -32,11 +34,22 @@ def _erfc(x):
 
 def _normal_cdf(x):
     """Φ(x) = (1 + erf(x/√2))/2 = erfc(-x/√2)/2; the second form keeps its digits where Φ is small."""
-    flat, block = x.reshape(-1), 1 << 14  # blocks, so that the many temporaries stay in the cache
-    y = np.empty_like(flat)
-    for i in range(0, flat.size, block):
-        y[i : i + block] = _erfc(flat[i : i + block] * -(0.5**0.5)) / 2
-    return y.reshape(x.shape)
+    return _erfc(x * -(0.5**0.5)) / 2
+
+
+def blockwise(routine):
+    """Let an element-wise routine work on blocks that fit into the cache, so that its temporaries never leave it."""
+
+    @functools.wraps(routine)
+    def call(*args):
+        arrays = [a.reshape(-1) for a in args if isinstance(a, np.ndarray)]
+        options, block = [a for a in args if not isinstance(a, np.ndarray)], 1 << 14
+        y = np.empty_like(arrays[0])
+        for i in range(0, y.size, block):
+            y[i : i + block] = routine(*[a[i : i + block] for a in arrays], *options)
+        return y.reshape(args[0].shape)
+
+    return call
 
 
 def _sigmoid(x):
@@ -53,6 +66,7 @@ def _tanh_argument(x):
 
 
 @computed_in_float32
+@blockwise
 def gelu(x, approximate):
     """ "none": y = x Φ(x).   "tanh": y = x (1 + tanh(√(2/π)(x + 0.044715 x³)))/2."""
     if approximate == "none":
@@ -61,6 +75,7 @@ def gelu(x, approximate):
 
 
 @computed_in_float32
+@blockwise
 def gelu_backward(dy, x, approximate):
     """ "none": dx = dy (Φ(x) + x φ(x)), φ(x) = exp(-x²/2)/√(2π).
     "tanh": dx = dy (s + x s (1-s) d(2u)/dx), s = σ(2u).
@@ -73,12 +88,14 @@ def gelu_backward(dy, x, approximate):
 
 
 @computed_in_float32
+@blockwise
 def silu(x):
     """y = x σ(x).   Source: Elfwing et al. 2017."""
     return x * _sigmoid(x)[0]
 
 
 @computed_in_float32
+@blockwise
 def silu_backward(dy, x):
     """dx = dy σ(x) (1 + x (1 - σ(x)))."""
     s, rest = _sigmoid(x)
