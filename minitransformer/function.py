@@ -14,7 +14,7 @@ import itertools
 import numpy as np
 
 from . import kernels
-from .graph import Version, edge, is_grad_enabled, memory, xp
+from .graph import edge, is_grad_enabled, memory, xp
 from .kernels.contract import FLOATS
 from .tensor import Tensor
 

@@ -151,7 +151,7 @@ class Lesson:
             "figures": self.figures,
         }
         path = self.folder / "results.json"
-        partial = path.with_suffix(".tmp")
+        partial = path.with_name(f".results-{os.getpid()}.tmp")  # of our own: the lesson may run twice at once
         partial.write_text(json.dumps(results, indent=1, ensure_ascii=False, default=float) + "\n", encoding="utf-8")
         partial.replace(path)
         return path

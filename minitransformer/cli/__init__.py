@@ -20,11 +20,12 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "tour": "two minutes: gradients checked, a GPT learns English, what it attends to",
-    "learn": "the syllabus; with a number, that lesson",
+    "learn": "the map of the lessons; with a number, that lesson",
     "train": "train a GPT on a text of yours (or on Python's language reference)",
     "generate": "let a trained model write",
     "attention": "where every head looks in a text: an interactive page, and figures",
     "gradcheck": "check every backward against finite differences, on any kernel set",
+    "practice": "write parts of it yourself: exercises, checks, hints",
     "where": "where a concept lives on every floor: path:line",
     "doctor": "versions, kernel sets, what is missing and the command that adds it",
 }

@@ -99,7 +99,7 @@ def explored(text, path, versus=None, steps=False):
         files = checkpoints.paths(checkpoint.path.parent)
         if len(files) < 2:
             raise CheckpointError(f"--steps needs several checkpoints, {checkpoint.path.parent} has one")
-        attention = {}
+        attention = {checkpoint.info["step"]: attention}
         for file in files:
             earlier, _, found = load_model(file)
             attention[found.info["step"]] = look(earlier, tokenizer, text)[0]
@@ -114,7 +114,8 @@ def explored(text, path, versus=None, steps=False):
     found = statistics(view.attention)
     decided = np.argmin(found["entropy"] + found["first token"])  # on something that is not just the first token
     layer, head = np.unravel_index(decided, view.attention.shape[:2])
-    start = {"source": len(attention) - 1 if steps else 0, "layer": layer, "head": head}
+    first = sorted(attention).index(checkpoint.info["step"]) if steps else 0
+    start = {"source": first, "layer": layer, "head": head}
     c = model.config
     made = f"{run_name(checkpoint)}: {c.layers} layers of {c.heads} heads, width {c.width}"
     page = explore(attention, view.labels, **beside, title="Where each head looks", caption=made, start=start)

@@ -1,6 +1,7 @@
-"""Inference: from logits to tokens, from tokens to text."""
+"""Inference: from logits to tokens, from tokens to text; and a look inside while it happens."""
 
 from .generation import generate, generate_text
+from .inspection import Inspection, inspect
 from .sampling import probabilities, sample
 
-__all__ = ["generate", "generate_text", "probabilities", "sample"]
+__all__ = ["Inspection", "generate", "generate_text", "inspect", "probabilities", "sample"]

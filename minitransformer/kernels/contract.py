@@ -206,7 +206,7 @@ def attention_probabilities(q, k, lse, *, scale, causal=False, mask=None):
 
 @routine
 def softmax(x, axis):
-    """y_i = exp(x_i - max x) / Σ_j exp(x_j - max x) along `axis`; NaN for a row of -inf alone. x (..., n) -> y alike."""
+    """y_i = exp(x_i - max x) / Σ_j exp(x_j - max x) along `axis`; NaN if a row is all -inf. x (..., n) -> y alike."""
     _floats("softmax", x=x)
     _axis("softmax", x, axis)
 

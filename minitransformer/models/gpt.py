@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from ..graph import is_grad_enabled
-from ..nn import Block, Dropout, Embedding, KVCache, LayerNorm, Module
+from ..nn import Block, Dropout, Embedding, KVCache, LayerNorm, Module, Recording
 from ..nn.initialization import normal
 from ..nn.module import check_fraction, check_size
 from ..ops.cross_entropy import cross_entropy
@@ -82,7 +82,8 @@ class GPT(Module):
         """ids (B, T) integers -> logits (B, T, V), or (B, 1, V) of the last position with `last_only`.
 
         cache: the ids follow the tokens that it holds, and are added to it (under `no_grad`).
-        capture_attention: return (logits, [one array (B, H, T, Tk) of probabilities for each layer]).
+        capture_attention: return (logits, [one array (B, H, T, Tk) of probabilities for each layer]); a `Recording` in
+        place of True is filled with these, the heads' values and outputs, and the stream between the blocks.
         Raises ValueError where ids are not (B, T) or too many for the context, IndexError for an id outside 0..V-1.
         """
         ids, past = as_tensor(ids), 0 if cache is None else cache.length
@@ -90,20 +91,29 @@ class GPT(Module):
         positions = np.arange(past, past + ids.shape[1])
         x = self.dropout(self.token_embedding(ids) + self.position_embedding(positions))  # (B, T, D)
         recompute = self.recompute and is_grad_enabled() and cache is None and not capture_attention
+        recording = capture_attention if isinstance(capture_attention, Recording) else None
+        if recording:
+            recording.streams.append(x)
         attentions = []
         for i, block in enumerate(self.blocks):
             layer_cache = None if cache is None else cache.layers[i]
             if recompute:
                 x = checkpoint(block, x)
             elif capture_attention:
-                x, probabilities = block(x, layer_cache, capture=True)
+                x, probabilities = block(x, layer_cache, capture=capture_attention)
                 attentions.append(probabilities)
+                if recording:
+                    recording.streams.append(x)
             else:
                 x = block(x, layer_cache)
         if last_only:
             x = x[:, -1:]
-        logits = linear(self.norm(x), self.token_embedding.weight)
+        logits = self.unembed(x)
         return (logits, attentions) if capture_attention else logits
+
+    def unembed(self, x) -> Tensor:
+        """Stream x (B, T, D) -> logits (B, T, V). Of the stream after an earlier block, that is the logit lens."""
+        return linear(self.norm(x), self.token_embedding.weight)
 
     def loss(self, ids, targets) -> Tensor:
         """Mean cross-entropy, in nats a token, of targets (B, T) given ids (B, T); ln V is what guessing costs."""

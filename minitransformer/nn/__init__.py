@@ -10,6 +10,7 @@ from .kv_cache import KVCache, LayerCache
 from .linear import Linear
 from .module import Buffer, Module, Parameter
 from .normalization import LayerNorm, RMSNorm
+from .recording import Recording
 
 __all__ = [
     "Block",
@@ -25,5 +26,6 @@ __all__ = [
     "MultiHeadAttention",
     "Parameter",
     "RMSNorm",
+    "Recording",
     "initialization",
 ]

@@ -13,6 +13,7 @@ from ..tensor import Tensor
 from .initialization import xavier_uniform
 from .linear import Linear
 from .module import Module, check_size
+from .recording import Recording
 
 __all__ = ["MultiHeadAttention"]
 
@@ -45,7 +46,8 @@ class MultiHeadAttention(Module):
     def forward(self, x, cache=None, capture=False):
         """x (B, T, D) -> y (B, T, D), or with `capture` (y, probabilities (B, H, T, Tk) as an array).
 
-        cache: a `LayerCache`; the tokens of x come after those that it holds, and join them.
+        cache: a `LayerCache`; the tokens of x come after those that it holds, and join them. capture: True, or a
+        `Recording`, which also gets the values and the outputs of the heads.
         """
         B, T, D = x.shape
         heads = self.qkv(x).reshape(B, T, 3 * self.heads, self.head_width).transpose(1, 2)
@@ -53,10 +55,14 @@ class MultiHeadAttention(Module):
         if cache is not None:
             k, v = cache.append(k, v)
         o = scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # (B, H, T, d)
-        if self.head_mask is not None:
-            o = o * self.head_mask.reshape(self.heads, 1, 1)
-        y = self.output(o.transpose(1, 2).reshape(B, T, D))
-        return (y, self.probabilities(q, k, v)) if capture else y
+        heard = o if self.head_mask is None else o * self.head_mask.reshape(self.heads, 1, 1)
+        y = self.output(heard.transpose(1, 2).reshape(B, T, D))
+        if not capture:
+            return y
+        probabilities = self.probabilities(q, k, v)
+        if isinstance(capture, Recording):
+            capture.add(probabilities, v.data, o)
+        return y, probabilities
 
     def probabilities(self, query, key, value) -> np.ndarray:
         """What every query gives to every key, (B, H, Tq, Tk), from the lse of the fused kernel.

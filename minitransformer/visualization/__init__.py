@@ -2,8 +2,10 @@
 
     heatmap(attention[0, 0], tokens)             # one head, (Tq, Tk)
     head_grid(attention, tokens)                 # every head, (L, H, Tq, Tk)
+    rollout_heatmap(attention, tokens)           # through all layers
     explore(attention, tokens).save("heads.html")  # an interactive page that opens from disk
     loss_curve(steps, train, validation)         # lines(...), bars(...) for the rest
+    graph({"x": "x = 2", "y": "y = 6"}, [("x", "y", "3")])  # boxes and arrows
     statistics(attention), rollout(attention)    # what heads do, as numbers
 
 A leaf of the package: it imports nothing else of it, and matplotlib only when a figure is drawn.
@@ -11,8 +13,9 @@ A leaf of the package: it imports nothing else of it, and matplotlib only when a
 
 from .charts import bars, lines, loss_curve
 from .explorer import AudioFrames, ImagePatches, LogitLens, Question, explore, stitch
+from .graph import graph
 from .head_statistics import jensen_shannon, relevance, rollout, statistics, value_weighted
-from .heatmaps import head_grid, heatmap
+from .heatmaps import head_grid, heatmap, rollout_heatmap
 from .token_text import token_label
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "Question",
     "bars",
     "explore",
+    "graph",
     "head_grid",
     "heatmap",
     "jensen_shannon",
@@ -29,6 +33,7 @@ __all__ = [
     "loss_curve",
     "relevance",
     "rollout",
+    "rollout_heatmap",
     "statistics",
     "stitch",
     "token_label",

@@ -54,7 +54,7 @@ def _check_rows(view, array, axes, tolerance):
         where = np.unravel_index(np.argmin(array), array.shape)
         raise ValueError(
             f"{view}: attention is {array[where]:.4g} at {_place(axes, where)}; probabilities are not negative "
-            "(pass normalised=False to draw scores or differences)"
+            f"({_unnormalised(view)})"
         )
     sums = array.sum(axis=-1, dtype=np.float64)
     wrong = np.abs(sums - 1) > tolerance
@@ -67,7 +67,14 @@ def _check_rows(view, array, axes, tolerance):
         raise ValueError(f"{found}; the query axis does sum to 1: swap the last two axes")
     if sums[where] == 0:
         raise ValueError(f"{found}: a padded or fully masked query; cut padding off the query axis first")
-    raise ValueError(f"{found} (pass normalised=False to draw scores or differences)")
+    raise ValueError(f"{found} ({_unnormalised(view)})")
+
+
+def _unnormalised(view):
+    """How to show what is no probability."""
+    if view.startswith("explore"):
+        return "give magnitudes as maps={name: array}"
+    return "pass normalised=False to draw scores or differences"
 
 
 def axis_labels(view, labels, axis, length):

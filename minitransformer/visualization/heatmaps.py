@@ -9,6 +9,7 @@ import numpy as np
 
 from .checks import GRID, HEAD, attention_array, axis_labels, visible_cells
 from .fonts import drawable, drawable_labels
+from .head_statistics import rollout
 from .style import DIFFERENCE, FAINT, INK, MASKED, MUTED, PALETTE, PROBABILITY, WIDTH, drawing, new_figure, save
 
 QUERY, KEY = "query (looks)", "key (looked at)"
@@ -123,6 +124,17 @@ def head_grid(
             _label_thumbnail(axes.xaxis, cols, keys, side)
         _colour_bar(figure, image, label, scale, cax=bar)
         return save(figure, path)
+
+
+def rollout_heatmap(attention, labels=None, *, title=None, path=None, scale="sqrt", **options):
+    """Attention rollout through all layers as one heatmap: which input positions each output position draws from.
+
+    attention (L, H, T, T) of one sequence; labels and options as in `heatmap`. Drawn is `rollout(attention)[-1]`.
+    Raises TypeError or ValueError as `heatmap` does, also for query and key axes of different lengths.
+    """
+    attention = attention_array("rollout_heatmap", attention, GRID)
+    label = options.pop("label", "share of the input, through all layers")
+    return heatmap(rollout(attention)[-1], labels, title=title, path=path, scale=scale, label=label, **options)
 
 
 def _grid_of_axes(layers, heads, side, tall, rows, cols, title):

@@ -220,6 +220,7 @@ def lessons(tmp_path, monkeypatch):
     for code, name in enumerate(("07_softmax.py", "08_more.py")):
         (tmp_path / name).write_text(LESSON.format(code=code), encoding="utf-8")
     monkeypatch.setattr(locate, "lessons", lambda: tmp_path)
+    monkeypatch.chdir(tmp_path)  # progress and results are kept in the working folder
 
 
 def test_learn(run, lessons):

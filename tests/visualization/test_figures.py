@@ -43,6 +43,18 @@ def test_heatmap_draws_the_array_and_names_both_axes(tmp_path):
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
+def test_rollout_heatmap_draws_the_last_layers_rollout():
+    attention = random_attention(3, 2, 4, 4)
+    figure = vis.rollout_heatmap(attention, list("abcd"), title="through all layers")
+    drawn = figure.axes[0].images[0].get_array()
+    assert np.array_equal(drawn.data, vis.rollout(attention)[-1]) and drawn.mask[0, 1]
+    assert figure.axes[1].get_ylabel().startswith("share of the input")
+    with pytest.raises(ValueError, match=r"rollout_heatmap: .*needs the axes \(layer, head, query, key\)"):
+        vis.rollout_heatmap(attention[0])
+    with pytest.raises(ValueError, match=r"rollout: attention must have shape \(layer, head, T, T\)"):
+        vis.rollout_heatmap(random_attention(1, 1, 2, 4))
+
+
 def test_a_failed_save_leaves_the_earlier_file(tmp_path, monkeypatch):
     path = tmp_path / "head.png"
     figure = vis.heatmap(np.eye(2), path=path)

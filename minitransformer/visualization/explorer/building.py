@@ -12,6 +12,7 @@ import numpy as np
 from ..checks import visible_cells
 from . import packing, page
 from .axes import describe_axis
+from .extras import LogitLens, Question
 from .sources import collect, head_numbers, key_length
 
 
@@ -89,6 +90,7 @@ def explore(
     Raises TypeError or ValueError, naming the axis, for batch axes, NaN, rows that do not sum to 1, wrong label counts,
     arrays of unequal axes, and a page that stays above `max_mb`.
     """
+    _check_options(names, question, lens, groups, max_mb)
     queries, keys = key_length(attention)
     one_axis = queries == keys and (key_labels is None or key_labels is query_labels)
     self_attention = one_axis or token_ids is not None
@@ -153,10 +155,25 @@ _NUMBERS, _NAMES = (
 )
 
 
+def _check_options(names, question, lens, groups, max_mb):
+    if isinstance(names, str) or len(names) != 2:
+        raise ValueError(f"explore: names must be two, of the first and of the second model, got {names!r}")
+    for name, value, kind in (("question", question, Question), ("lens", lens, LogitLens)):
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"explore: {name} must be a {kind.__name__}, got {type(value).__name__}")
+    if groups is not None and not (isinstance(groups, int | np.integer) and groups > 0):
+        raise ValueError(f"explore: groups must be a positive integer, got {groups!r}")
+    if not max_mb > 0:
+        raise ValueError(f"explore: max_mb must be above 0, got {max_mb!r}")
+
+
 def _start(start):
     unknown = sorted(set(start) - {*_NUMBERS, *_NAMES})
     if unknown:
         raise ValueError(f"explore: start has no {unknown[0]!r}; known are {', '.join((*_NUMBERS, *_NAMES))}")
+    for name in _NUMBERS:
+        if name in start and not (isinstance(start[name], int | np.integer) and start[name] >= 0):
+            raise ValueError(f"explore: start[{name!r}] must be an integer, 0 or more, got {start[name]!r}")
     return {name: int(value) if name in _NUMBERS else str(value) for name, value in start.items()}
 
 

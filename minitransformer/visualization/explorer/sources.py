@@ -90,8 +90,11 @@ def collect(attention, versus, names, maps, self_attention):
             raise ValueError(f"{_VIEW}: give either training steps or versus, not both")
         try:
             steps = sorted(attention, key=float)
+            finite = np.isfinite(np.array(steps, dtype=float)).all()
         except (TypeError, ValueError):
-            raise TypeError(f"{_VIEW}: training steps must be numbers, got {list(attention)[:3]}") from None
+            finite = False
+        if not finite:
+            raise TypeError(f"{_VIEW}: training steps must be finite numbers, got {list(attention)[:3]}")
         sources = [Source(f"step {s}", "step", layers_of(f"step {s}", attention[s]), float(s)) for s in steps]
     else:
         first = names[0] if versus is not None else "attention"

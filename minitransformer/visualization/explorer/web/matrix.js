@@ -3,11 +3,13 @@
 const matrix = {
   left: 0, top: 8, width: 0, height: 0, // the plot in CSS pixels
   view: null, // the visible cells: { q, k, queries, keys }, which may start between cells
+  steps: { query: 1, key: 1 }, // every so many-th label is written
   base: null, // everything but the cross-hair, drawn once per selection
   hover: null, drag: null, followed: "",
 };
 
 const wholeView = () => ({ q: 0, k: 0, queries: meta.queries, keys: meta.keys });
+const plotLimit = () => Math.max(260, window.innerHeight * 0.82);
 const isWhole = (view) => view.queries >= meta.queries && view.keys >= meta.keys;
 
 function drawMatrix() {
@@ -17,16 +19,18 @@ function drawMatrix() {
   follow();
   const probe = canvas.getContext("2d");
   probe.font = "11.5px system-ui, sans-serif";
+  const limit = width < 460 ? 72 : 120, ratio = Math.max(0.3, Math.min(1.5, meta.queries / meta.keys));
+  const least = width - limit - 30, steps = matrix.steps; // the plot is at least so wide
+  steps.key = Math.max(1, Math.ceil((13 * matrix.view.keys) / least));
+  steps.query = Math.max(1, Math.ceil((13 * matrix.view.queries) / Math.min(least * ratio, plotLimit())));
   const widest = (axis) => {
-    const all = labels(axis), every = Math.ceil(all.length / 400); // a sample: measuring is slow
+    const all = labels(axis), every = steps[axis] * Math.ceil(all.length / steps[axis] / 400); // a sample: measuring is slow
     return all.reduce((w, text, i) => (i % every ? w : Math.max(w, probe.measureText(text).width)), 12);
   };
-  const limit = width < 460 ? 72 : 120;
   matrix.left = 24 + Math.min(limit, widest("query") + 4);
   const below = Math.min(limit, widest("key") + 4); // room under the plot, for labels that are turned
   matrix.width = width - matrix.left - 6;
-  const ratio = Math.max(0.3, Math.min(1.5, meta.queries / meta.keys));
-  matrix.height = Math.min(matrix.width * ratio, Math.max(260, window.innerHeight * 0.82));
+  matrix.height = Math.min(matrix.width * ratio, plotLimit());
   const context = sized(canvas, width, matrix.top + matrix.height + below + 66);
   drawCells(context);
   drawLabels(context, "query", below);
@@ -102,7 +106,7 @@ function writeValues(context, cell) {
 function drawLabels(context, axis, below) {
   const { left, top, width, height, view } = matrix, isQuery = axis === "query";
   const first = isQuery ? view.q : view.k, count = isQuery ? view.queries : view.keys, length = isQuery ? height : width;
-  const texts = labels(axis), step = Math.max(1, Math.ceil((13 * count) / length));
+  const texts = labels(axis), step = matrix.steps[axis];
   const flat = !isQuery && below < (length / count) * step; // labels narrower than their cells need not turn
   context.fillStyle = css("--ink");
   context.textAlign = "right";
