@@ -1,9 +1,9 @@
 // Picks each routine's instruction set, once, at run time.
 //
-// A concept (matmul, softmax ...) declares in <concept>.hpp a table of function pointers, `template <class T> struct MatmulKernels`, and
-// under it MT_KERNELS(MatmulKernels, matmul_kernels). Its <concept>.cpp is compiled once per instruction set and defines
-// mt::MT_ISA::matmul_kernels<T>() for float and double; callers write mt::matmul_kernels<T>(), which is the fastest of them that
-// this CPU runs.
+// A concept (matmul, softmax ...) declares in <concept>.hpp a table of function pointers, `template <class T> struct
+// MatmulKernels`, and under it MT_KERNELS(MatmulKernels, matmul_kernels). Its <concept>.cpp is compiled once per
+// instruction set and defines mt::MT_ISA::matmul_kernels<T>() for float and double; callers write
+// mt::matmul_kernels<T>(), which is the fastest of them that this CPU runs.
 #pragma once
 
 namespace mt {

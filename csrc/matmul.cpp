@@ -1,16 +1,17 @@
 // Matrix product at the speed of the FMA units.
 //
-// An FMA unit starts a multiplication each half cycle or so and needs the sum back 4 cycles later: only a block of sums that stays in
-// registers feeds it. So the innermost step is a tile of C, tile_rows x tile_columns (12 x 32 floats with AVX-512: 24 registers of sums), to
-// which each k adds one column of A times one row of B:  tile_columns loaded, tile_rows broadcast, all of it used 12 or 32 times.
+// A core starts two multiply-adds a cycle and has their sums four cycles later: only many sums that stay in registers
+// keep it busy. So the innermost step is a tile of C, tile_rows x tile_columns (12 x 32 floats with AVX-512, in 24
+// registers), to which each k adds a column of A times a row of B: 32 numbers loaded, 12 broadcast, 384 products.
 //
-// Around it, so that those loads hit the caches (Goto & van de Geijn 2008, simplified):
-//   for each block of C, handed out to the threads            a thread shares nothing and waits for nobody
-//     for each slab of k                                      B's part, packed into panels of tile_columns, stays in the L2 cache
-//       for each tile_rows rows of A                          packed likewise, stays in the L1 cache
-//         for each panel of B: one tile
-// Each thread packs what it uses, even where another packs the same: copying is cheap beside the products, and what costs on many
-// machines is to fetch from another core what it has just written.
+// Around it, so that those loads hit the caches (Goto & van de Geijn 2008):
+//   for each block of C, handed out to the threads     a thread shares nothing and waits for nobody
+//     for each slab of k                               B's part is packed into panels of tile_columns, read from L3
+//       for each group_rows rows of A                  packed into panels of tile_rows, stays in the L2 cache
+//         for each panel of B                          stays in the L1 cache
+//           for each panel of A: one tile
+// Each thread packs what it uses, even where another packs the same: copying is cheap beside the products, and what
+// costs on many machines is to fetch from another core what it has just written.
 #include "matmul.hpp"
 
 #include <utility>
@@ -21,13 +22,16 @@
 namespace mt::MT_ISA {
 namespace {
 
-constexpr int tile_rows = MT_WIDTH == 64 ? 12 : 6;       // 24 of 32 or 12 of 16 registers hold sums
+// Measured: longer slabs and groups than fit L1 and L2 to the byte do no harm, shorter ones cost passes over C.
+constexpr int tile_rows = MT_WIDTH == 64 ? 12 : 6;  // 24 of 32 or 12 of 16 registers hold sums
 template <class T> constexpr int tile_columns = 2 * lanes<T>;
-template <class T> constexpr int slab = 1536 / int(sizeof(T));      // length in k; part of the result's definition
-template <class T> constexpr int block_columns = 16 * MT_WIDTH / int(sizeof(T));
+constexpr int group_rows = 8 * tile_rows;
+template <class T> constexpr int slab = 2048 / int(sizeof(T));  // longest, in k
+template <class T> constexpr int panel_size = tile_rows * slab<T> + lanes<T>;  // of A; a register's room at the end
+constexpr int block_columns = 2048;
 
-// c (+)= A B (+ bias) for one tile. A is packed in one of two ways, both plain copies of how it lies in memory: `rows` panels keep
-// rows (a row each `slab`), others keep columns (a column each tile_rows). `width` columns of c are written.
+// c (+)= A B (+ bias) for one tile. A is packed in one of two ways, both plain copies of how it lies in memory: panels
+// of `rows` have a row every `slab` numbers, the others a column every tile_rows. `width` columns of c are written.
 template <class T, int R, int V, bool rows>
 void tile(long K, const T* a, const T* b, long b_row, T* c, long c_row, int width, bool add, const T* bias) {
     constexpr int row = rows ? slab<T> : 1, step = rows ? 1 : tile_rows;
@@ -78,18 +82,27 @@ template <class T> void copy(const T* from, long n, T* to) {
     if (i < n) store_n<T>(to + i, load_n<T>(from + i, int(n - i)), int(n - i));
 }
 
-// Up to tile_rows rows of A, K columns.
-template <class T> void pack_a(Matrix<const T> a, int rows, long K, T* packed) {
-    if (a.column == 1)
-        for (int i = 0; i < rows; i++) copy(a.data + i * a.row, K, packed + i * slab<T>);
-    else
-        for (long k = 0; k < K; k++, a.data += a.column, packed += tile_rows)
-            for (int i = 0; i < rows; i += lanes<T>)  // full registers: what is written too much, the next column overwrites
-                store(packed + i, load_n<T>(a.data + i, smaller(lanes<T>, rows - i)));
+// Up to group_rows rows of A, K columns, as panels of tile_rows.
+template <class T> void pack_a(Matrix<const T> a, long rows, long K, T* packed) {
+    if (a.column == 1) {
+        for (long i = 0; i < rows; i++)
+            copy(a.data + i * a.row, K, packed + i / tile_rows * panel_size<T> + i % tile_rows * slab<T>);
+        return;
+    }
+    for (long k = 0; k < K; k++, a.data += a.column, packed += tile_rows) {
+        long i = 0;  // full registers: what a panel's column has too much, its next column overwrites
+        T* to = packed;
+        for (; i + tile_rows + lanes<T> <= rows; i += tile_rows, to += panel_size<T>)
+            for (int r = 0; r < tile_rows; r += lanes<T>) store(to + r, load(a.data + i + r));
+        for (; i < rows; i += tile_rows, to += panel_size<T>)
+            for (int r = 0; r < smaller(rows - i, long(tile_rows)); r += lanes<T>)
+                store(to + r, load_n<T>(a.data + i + r, int(smaller(rows - i - r, long(lanes<T>)))));
+    }
 }
 
 // a0 b0 a1 b1 ... of the lower halves (first = 0) or of the upper ones (first = lanes / 2)
-template <class T, int first, int... i> MT_INLINE vec<T> interleave(vec<T> a, vec<T> b, std::integer_sequence<int, i...>) {
+template <class T, int first, int... i>
+MT_INLINE vec<T> interleave(vec<T> a, vec<T> b, std::integer_sequence<int, i...>) {
     return __builtin_shufflevector(a, b, (first + i / 2 + i % 2 * lanes<T>)...);
 }
 
@@ -107,6 +120,15 @@ template <class T> MT_INLINE void transpose(vec<T> (&r)[lanes<T>]) {
 #pragma GCC unroll 16
         for (int i = 0; i < lanes<T>; i++) r[i] = s[i];
     }
+}
+
+// Column j of b, n long, becomes r[j]; zeros beyond n and beyond `columns`.
+template <class T> MT_INLINE void load_square(Matrix<const T> b, int n, int columns, vec<T> (&r)[lanes<T>]) {
+    if (n == lanes<T> && columns >= lanes<T>)
+#pragma GCC unroll 16
+        for (int j = 0; j < lanes<T>; j++) r[j] = load(b.data + j * b.column);
+    else
+        for (int j = 0; j < lanes<T>; j++) r[j] = j < columns ? load_n<T>(b.data + j * b.column, n) : vec<T>{};
 }
 
 // Up to tile_columns columns of B, K rows: row k goes to packed + k tile_columns, filled up with zeros.
@@ -128,13 +150,8 @@ template <class T> void pack_b(Matrix<const T> b, int columns, long K, T* packed
     for (int half = 0; half < W; half += L)
         for (long k = 0; k < K; k += L) {
             const int n = int(smaller(K - k, long(L)));
-            const T* from = b.data + half * b.column + k;
             vec<T> r[L];
-            if (n == L && half + L <= columns)
-#pragma GCC unroll 16
-                for (int j = 0; j < L; j++) r[j] = load(from + j * b.column);
-            else
-                for (int j = 0; j < L; j++) r[j] = half + j < columns ? load_n<T>(from + j * b.column, n) : vec<T>{};
+            load_square(Matrix<const T>{b.data + half * b.column + k, 1, b.column}, n, columns - half, r);
             transpose<T>(r);
 #pragma GCC unroll 16
             for (int i = 0; i < L; i++)
@@ -142,65 +159,118 @@ template <class T> void pack_b(Matrix<const T> b, int columns, long K, T* packed
         }
 }
 
-// One block of C: `rows` x `columns` from a, b, c on; columns <= block_columns. Panels that are read only once or twice stay where they are.
+long divide_up(long a, long b) { return (a + b - 1) / b; }
+
+// Slabs of equal length, which depends on K alone: it decides the order of the additions.
+template <class T> long slab_length(long K) { return K ? divide_up(K, divide_up(K, slab<T>)) : 1; }
+
+// One row of C (decoding): nothing is used twice, so nothing is packed, and what counts is to read B in long runs. B's
+// columns are taken V registers at a time or, where they are contiguous in k, as squares that are transposed in
+// registers. The order of the additions is that of `tile`, and so is every bit.
 template <class T>
-void block(long rows, long columns, long K, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, const T* bias, T* scratch) {
+void single_row(long columns, long K, const T* a, long a_step, Matrix<const T> b, T* c, const T* bias) {
+    constexpr int L = lanes<T>, wide = MT_WIDTH == 64 ? 16 : 8;
+    const long depth = slab_length<T>(K);
+    auto sums = [&]<int V>(std::integral_constant<int, V>, long j, int width) {  // width <= L only where V == 1
+        vec<T> total[V] = {};
+        for (long k = 0; k < K; k += depth) {
+            const long end = smaller(K, k + depth);
+            vec<T> sum[V] = {};
+            if (b.column == 1)
+                for (long i = k; i < end; i++)
+#pragma GCC unroll 16
+                    for (int v = 0; v < V; v++) {
+                        const T* from = b.data + i * b.row + j + v * L;
+                        sum[v] += a[i * a_step] * (V > 1 ? load(from) : load_n<T>(from, width));
+                    }
+            else
+                for (long i = k; i < end; i += L) {
+                    const int n = int(smaller(end - i, long(L)));
+                    vec<T> r[L];
+                    load_square(Matrix<const T>{b.data + i + j * b.column, 1, b.column}, n, width, r);
+                    transpose<T>(r);
+#pragma GCC unroll 16
+                    for (int m = 0; m < L; m++)
+                        if (m < n) sum[0] += a[(i + m) * a_step] * r[m];
+                }
+            for (int v = 0; v < V; v++) total[v] = k ? total[v] + sum[v] : sum[v];
+        }
+        for (int v = 0; v < V; v++) {
+            const int n = V > 1 ? L : width;
+            store_n<T>(c + j + v * L, bias ? total[v] + load_n<T>(bias + j + v * L, n) : total[v], n);
+        }
+    };
+    long j = 0;
+    if (b.column == 1)
+        for (; j + wide * L <= columns; j += wide * L) sums(std::integral_constant<int, wide>(), j, L);
+    for (; j < columns; j += L) sums(std::integral_constant<int, 1>(), j, int(smaller(columns - j, long(L))));
+}
+
+// One block of C: `rows` x `columns` from a, b, c on, columns <= block_columns. Panels of B that few rows read stay
+// unpacked.
+template <class T>
+void block(long rows, long columns, long K, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, const T* bias,
+           T* scratch) {
+    if (rows == 1) return single_row<T>(columns, K, a.data, a.column, b, c.data, bias);
     constexpr int W = tile_columns<T>;
-    T *packed_a = scratch, *packed_b = scratch + tile_rows * slab<T> + lanes<T>;
+    T *packed_a = scratch, *packed_b = scratch + group_rows / tile_rows * panel_size<T>;
+    const long depth = slab_length<T>(K);
     const bool in_place = b.column == 1 && rows <= 2 * tile_rows;
-    for (long k = 0; k == 0 || k < K; k += slab<T>) {
-        const long depth = smaller(K - k, long(slab<T>));
+    for (long k = 0; k == 0 || k < K; k += depth) {
+        const long length = smaller(K - k, depth);
+        const T* b_slab = b.data + k * b.row;
         auto panel_in_place = [&](long j) { return in_place && columns - j >= W; };
         for (long j = 0; j < columns; j += W)
             if (!panel_in_place(j))
-                pack_b<T>({b.data + k * b.row + j * b.column, b.row, b.column}, int(smaller(columns - j, long(W))), depth,
-                          packed_b + j * slab<T>);
-        for (long i = 0; i < rows; i += tile_rows) {
-            const int height = int(smaller(rows - i, long(tile_rows)));
-            pack_a<T>({a.data + i * a.row + k * a.column, a.row, a.column}, height, depth, packed_a);
+                pack_b<T>({b_slab + j * b.column, b.row, b.column}, int(smaller(columns - j, long(W))), length,
+                          packed_b + j * depth);
+        for (long group = 0; group < rows; group += group_rows) {
+            const long end = smaller(rows, group + group_rows);
+            pack_a<T>({a.data + group * a.row + k * a.column, a.row, a.column}, end - group, length, packed_a);
             for (long j = 0; j < columns; j += W) {
                 const int width = int(smaller(columns - j, long(W)));
-                const T* panel = panel_in_place(j) ? b.data + k * b.row + j : packed_b + j * slab<T>;
-                pick_tile<T>(a.column == 1, height, width)(
-                    depth, packed_a, panel, panel_in_place(j) ? b.row : W, c.data + i * c.row + j, c.row, width, k > 0,
-                    bias && k + depth == K ? bias + j : nullptr);
+                const T *panel = panel_in_place(j) ? b_slab + j : packed_b + j * depth, *strip = packed_a;
+                for (long i = group; i < end; i += tile_rows, strip += panel_size<T>)
+                    pick_tile<T>(a.column == 1, int(smaller(end - i, long(tile_rows))), width)(
+                        length, strip, panel, panel_in_place(j) ? b.row : W, c.data + i * c.row + j, c.row, width,
+                        k > 0, bias && k + length == K ? bias + j : nullptr);
             }
         }
     }
 }
 
-long divide_up(long a, long b) { return (a + b - 1) / b; }
-
 template <class T> void multiply(const Product<T>& p) {
     if (p.M == 0 || p.N == 0 || p.batch == 0) return;
     constexpr int W = tile_columns<T>;
-    constexpr double small = 5e5;  // products a thread should have before another is worth waking, and before a block is worth halving
+    constexpr double small = 5e5;  // products that take a thread some 5 us: for less, no other is woken
     const double work = double(p.M) * double(p.N) * double(larger(p.K, 1l)) * double(p.batch);
     const int threads = int(smaller(double(thread_count()), larger(work / small, 1.)));
 
-    // Blocks of C: wide ones, cut until there are some for each thread to balance with. Long ones use a packed B best.
-    long rows = p.M, columns = divide_up(divide_up(p.N, W), divide_up(p.N, block_columns<T>)) * W;
+    // Blocks of C: large, since each packs for itself, but some for each thread, so that a slow one can be helped.
+    long rows = p.M, columns = divide_up(divide_up(p.N, W), divide_up(p.N, block_columns)) * W;
     auto blocks = [&] { return divide_up(p.M, rows) * divide_up(p.N, columns); };
-    const long wanted = threads == 1 ? 1 : divide_up(smaller(4l * threads, larger(long(threads), long(work / (4 * small)))), p.batch);
-    while (blocks() < wanted) {
-        if (rows > 8 * tile_rows && rows > columns / 2) rows = divide_up(divide_up(rows, tile_rows), 2) * tile_rows;
+    const long several = smaller(2l * threads, larger(long(threads), long(work / (8 * small))));
+    while (threads > 1 && blocks() * p.batch < several) {
+        if (rows > 16 * tile_rows && rows > columns / 2) rows = divide_up(divide_up(rows, tile_rows), 2) * tile_rows;
         else if (columns > W) columns = divide_up(columns / W, 2) * W;
         else break;
     }
-    if (p.M <= tile_rows) columns = W;
+    if (p.M <= tile_rows) columns = smaller(columns, 8l * W);
 
-    const long per_matrix = blocks(), across = divide_up(p.N, columns);
-    const long scratch_size = slab<T> * (tile_rows + columns) + 2 * lanes<T>;
+    const long per_matrix = blocks(), across = divide_up(p.N, columns), items = per_matrix * p.batch;
+    const long grain = threads == 1 ? items : larger(1l, long(small / 4 / (work / double(items))));
+    const long scratch_size = group_rows / tile_rows * panel_size<T> + slab_length<T>(p.K) * columns;
     T* scratch = static_cast<T*>(thread_scratch(size_t(threads) * size_t(scratch_size) * sizeof(T)));
-    const long grain = larger(1l, long(small / 4 / (work / double(per_matrix * p.batch))));
-    parallel_for(per_matrix * p.batch, threads == 1 ? per_matrix * p.batch : grain, [&](long begin, long end, int thread) {
+    parallel_for(items, grain, [&](long begin, long end, int thread) {
         for (long item = begin; item < end; item++) {
-            const long matrix = item / per_matrix, i = item % per_matrix / across * rows, j = item % per_matrix % across * columns;
+            const long matrix = item / per_matrix, in_matrix = item % per_matrix;
+            const long i = in_matrix / across * rows, j = in_matrix % across * columns;
             const T* a = p.a.data + (p.a_start ? p.a_start[matrix] : 0) + i * p.a.row;
             const T* b = p.b.data + (p.b_start ? p.b_start[matrix] : 0) + j * p.b.column;
             T* c = p.c.data + matrix * p.M * p.N + i * p.c.row + j;
-            block<T>(smaller(rows, p.M - i), smaller(columns, p.N - j), p.K, {a, p.a.row, p.a.column}, {b, p.b.row, p.b.column},
-                     {c, p.c.row, 1}, p.bias ? p.bias + j : nullptr, scratch + thread * scratch_size);
+            block<T>(smaller(rows, p.M - i), smaller(columns, p.N - j), p.K, {a, p.a.row, p.a.column},
+                     {b, p.b.row, p.b.column}, {c, p.c.row, 1}, p.bias ? p.bias + j : nullptr,
+                     scratch + thread * scratch_size);
         }
     }, threads);
 }

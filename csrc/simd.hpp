@@ -1,9 +1,11 @@
-// Vectors of float or double as wide as the instruction set's registers. For files that are compiled once per instruction set:
-// CMake defines MT_ISA, the namespace (portable | avx2 | avx512), and MT_WIDTH, the bytes of a register.
+// Vectors of float or double as wide as the instruction set's registers. For files that are compiled once per
+// instruction set: CMake defines MT_ISA, the namespace (portable | avx2 | avx512), and MT_WIDTH, the bytes of a
+// register.
 //
-// vec<T> is a GCC/Clang vector: + - * / < and so on work lane by lane, `mask ? a : b` selects, v[i] is one lane. Comparisons with
-// NaN are false. Everything lives in mt::MT_ISA, and files compiled per instruction set use no inline function from outside
-// (std::max ...): the linker keeps one copy of such a function, and that might be the AVX-512 one in the portable code.
+// vec<T> is a GCC/Clang vector: + - * / < and so on work lane by lane, `mask ? a : b` selects, v[i] is one lane.
+// Comparisons with NaN are false. Everything lives in mt::MT_ISA, and files compiled per instruction set use no
+// inline function from outside (std::max ...): the linker keeps one copy of such a function, and that might be the
+// AVX-512 one in the portable code.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -51,14 +53,17 @@ template <class T> MT_INLINE vec<T> splat(T x) { return x - vec<T>{}; }
 MT_INLINE __m256i first_lanes(int n, float) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-MT_INLINE __m256i first_lanes(int n, double) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)); }
+MT_INLINE __m256i first_lanes(int n, double) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
 #endif
 
 // The first n lanes, 0 <= n <= lanes; memory beyond them is not touched, and lanes beyond them hold `fill`.
 template <class T> MT_INLINE vec<T> load_n(const T* p, int n, T fill = 0) {
 #if MT_WIDTH == 64
-    if constexpr (sizeof(T) == 4) return vec<T>(_mm512_mask_loadu_ps(_mm512_set1_ps(fill), __mmask16((1u << n) - 1), p));
-    else return vec<T>(_mm512_mask_loadu_pd(_mm512_set1_pd(fill), __mmask8((1u << n) - 1), p));
+    const unsigned mask = (1u << n) - 1;
+    if constexpr (sizeof(T) == 4) return vec<T>(_mm512_mask_loadu_ps(_mm512_set1_ps(fill), __mmask16(mask), p));
+    else return vec<T>(_mm512_mask_loadu_pd(_mm512_set1_pd(fill), __mmask8(mask), p));
 #elif MT_WIDTH == 32
     const ints<T> mask = ints<T>(first_lanes(n, fill));
     if constexpr (sizeof(T) == 4) return mask ? vec<T>(_mm256_maskload_ps(p, __m256i(mask))) : splat<T>(fill);
@@ -139,7 +144,7 @@ template <class V> MT_INLINE auto hmax(V v) {
     return fold<decltype(v[0] + v[0])>(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
-// ---------------------------------------------------------------- functions: float to 2 ulp, double to about 1e-15 relative
+// ---------------------------------------------------------------- functions: float and double to 3 ulp
 
 // 2ⁿ x for whole n in [-2 bias, 2 bias], in two steps since 2ⁿ itself may not be a number
 template <class T> MT_INLINE vec<T> scale_by_power(vec<T> x, ints<T> n) {
@@ -155,15 +160,16 @@ template <class T> MT_INLINE vec<T> scale_by_power(vec<T> x, ints<T> n) {
 // x = n ln 2 + r with |r| <= ln 2 / 2: gives n and exp(r) - 1 (Taylor's series: the first term left out is below eps/8)
 template <class T> MT_INLINE vec<T> reduced_expm1(vec<T> x, ints<T>& n) {
     constexpr bool single = sizeof(T) == 4;
-    constexpr T round = single ? T(12582912) : T(6755399441055744);         // 1.5 2^mantissa: adding it rounds to a whole number
+    constexpr T round = single ? T(12582912) : T(6755399441055744);  // 1.5 2^mantissa: adding it rounds to whole numbers
     constexpr T log2_e = T(1.44269504088896340736);
-    constexpr T ln2_high = single ? T(0.693359375) : T(6.93147180369123816490e-01);   // few bits: n ln2_high is exact
+    constexpr T ln2_high = single ? T(0.693359375) : T(6.93147180369123816490e-01);  // few bits: n ln2_high is exact
     constexpr T ln2_low = single ? T(-2.12194440054690583e-4) : T(1.90821492927058770002e-10);
     vec<T> shifted = x * log2_e + round, whole = shifted - round;
     n = bits<T>(shifted) - bits<T>(splat<T>(round));
     vec<T> r = x - whole * ln2_high - whole * ln2_low;
     constexpr int last = single ? 7 : 13;
-    constexpr double factorial[] = {1, 1, 2, 6, 24, 120, 720, 5040, 40320, 362880, 3628800, 39916800, 479001600, 6227020800};
+    constexpr double factorial[] = {1,     1,      2,       6,        24,        120,       720,
+                                    5040., 40320., 362880., 3628800., 39916800., 479001600, 6227020800};
     vec<T> p = splat<T>(T(1 / factorial[last]));
 #pragma GCC unroll 16
     for (int i = last - 1; i >= 2; i--) p = p * r + T(1 / factorial[i]);
@@ -195,8 +201,9 @@ template <class T> MT_INLINE vec<T> hyperbolic_tangent(vec<T> x) {
 MT_INLINE vec<float> vtanh(vec<float> x) { return hyperbolic_tangent<float>(x); }
 MT_INLINE vec<double> vtanh(vec<double> x) { return hyperbolic_tangent<double>(x); }
 
-// The normal distribution: pdf = exp(-x²/2)/√(2π) and cdf = (1 + erf(x/√2))/2, accurate in the left tail too. With z = |x| and
-// t = 1/(1 + 0.35 z), cdf(-z) = exp(-z²/2) t Q(t): the form of Abramowitz & Stegun 26.2.17 with a minimax Q for relative error (3e-8).
+// The normal distribution: pdf = exp(-x²/2)/√(2π) and cdf = (1 + erf(x/√2))/2, accurate in the left tail too. With z
+// = |x| and t = 1/(1 + 0.35 z), cdf(-z) = exp(-z²/2) t Q(t): the form of Abramowitz & Stegun 26.2.17 with a minimax Q
+// for relative error (3e-8).
 MT_INLINE void vnormal(vec<float> x, vec<float>& cdf, vec<float>& pdf) {
     constexpr float q[] = {1.396213069e-01f, 1.398635143e-01f,  1.198212959e-01f, 1.055524701e-01f, -2.321227949e-02f,
                            1.593195927e-01f, -2.558389198e-01f, 1.440308824e-01f, -2.915787895e-02f};

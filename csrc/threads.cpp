@@ -57,7 +57,8 @@ int default_count() {
         char* end;
         long n = std::strtol(text, &end, 10);
         if (*end || n < 1 || n > 1024)
-            throw std::invalid_argument("MINITRANSFORMER_NUM_THREADS must be an integer from 1 to 1024, got " + std::string(text));
+            throw std::invalid_argument("MINITRANSFORMER_NUM_THREADS must be an integer from 1 to 1024, got " +
+                                        std::string(text));
         return int(n);
     }
     int n = int(allowed_cpus().size());
@@ -80,7 +81,7 @@ class Pool {
         pthread_sigmask(SIG_BLOCK, &all, &before);
         for (int t = 1; t < threads; t++) workers_.emplace_back([this, t] { work(t); });
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
-        pin_ = int(cpus_.size()) == threads;  // only when the pool fills the machine: else other processes would pin to the same CPUs
+        pin_ = int(cpus_.size()) == threads;  // a smaller pool stays free: another process would pin to the same CPUs
         for (int t = 1; pin_ && t < threads; t++) pin(t);
     }
     ~Pool() {
@@ -97,22 +98,24 @@ class Pool {
         if (pin_) place();
         body_ = body;
         context_ = context;
-        shared_.threads = threads;
         shared_.next.store(0, std::memory_order_relaxed);
-        pending_.store(threads - 1, std::memory_order_relaxed);
-        unsigned word = word_.load(std::memory_order_relaxed);
-        word_.store(((word & ~(step - 1)) + step) | unsigned(threads), std::memory_order_release);
+        finished_.store(0, std::memory_order_relaxed);
+        const uint32_t word = (word_.load(std::memory_order_relaxed) / step + 1) * step + uint32_t(threads);
+        shared_.gate.store(uint64_t(word) << 32, std::memory_order_release);
+        word_.store(word, std::memory_order_release);
         word_.notify_all();
         call(0);
-        spin_until([&] { return pending_.load(std::memory_order_acquire) == 0; });
+        const int joined = shared_.close();
+        spin_until([&] { return finished_.load(std::memory_order_acquire) == joined; });
     }
 
   private:
     struct alignas(64) Counter { std::atomic<long> value{0}; };
 
-    // One word tells a worker both that there is a new region and whether it takes part. One that does not touches nothing else, so
-    // nobody need wait for it; one that does is waited for, so everything it reads stays as it is.
-    static constexpr unsigned step = 2048;  // low 11 bits: threads of the region
+    // A region is announced by a new word and entered through a gate that shows the same word. The caller shuts it when
+    // the work is done and waits for those inside only: a worker that is asleep, or whose CPU another process has, costs
+    // nothing but its help. Who is inside is waited for, so everything it reads stays as it is.
+    static constexpr uint32_t step = 2048;  // the low 11 bits of a word: threads asked for
     static constexpr int spins = 4000;      // some 50 us: the next kernel is usually there by then
 
     void call(int thread) {
@@ -122,21 +125,22 @@ class Pool {
         inside = false;
     }
     void work(int thread) {
-        unsigned seen = 0;
+        uint32_t seen = 0;
         for (;;) {
             for (int i = 0; i < spins && word_.load(std::memory_order_acquire) == seen; i++) pause();
             word_.wait(seen, std::memory_order_acquire);  // sleeps; returns at once when the word has moved on
             seen = word_.load(std::memory_order_acquire);
             if (stop_.load()) return;
-            if (thread >= int(seen % step)) continue;
-            call(thread);
-            pending_.fetch_sub(1, std::memory_order_acq_rel);
+            if (thread < int(seen % step) && shared_.enter(seen)) {
+                call(thread);
+                finished_.fetch_add(1, std::memory_order_release);
+            }
         }
     }
 
-    // Schedulers like to wake a worker on its waker's CPU and to leave both there: half speed for seconds. So each worker has
-    // a CPU of its own, and changes places with the caller when the caller has moved. The caller itself, which is the
-    // user's thread, stays free. cpus_[0] is where the caller was last, cpus_[t] where worker t is.
+    // Schedulers like to wake a worker on its waker's CPU and to leave both there: half speed for seconds. So each
+    // worker has a CPU of its own, and changes places with the caller when the caller has moved. The caller itself,
+    // which is the user's thread, stays free. cpus_[0] is where the caller was last, cpus_[t] where worker t is.
     void place() {
 #if defined(__linux__)
         int here = sched_getcpu();
@@ -162,8 +166,8 @@ class Pool {
     void (*body_)(void*, Team&) = nullptr;
     void* context_ = nullptr;
     Team::Shared shared_;
-    alignas(64) std::atomic<unsigned> word_{0};
-    alignas(64) std::atomic<int> pending_{0};
+    alignas(64) std::atomic<uint32_t> word_{0};
+    alignas(64) std::atomic<int> finished_{0};
     std::atomic<bool> stop_{false};
     std::unique_ptr<Counter[]> own_;
     std::vector<int> cpus_;
@@ -172,14 +176,15 @@ class Pool {
 };
 
 std::atomic<bool> busy{false};  // held by the caller of a region, for as long as it runs; guards `pool`
-Pool* pool = nullptr;           // made by the first region; never destroyed at exit: the workers sleep until the process ends
+Pool* pool = nullptr;           // made by the first region; not destroyed at exit: the workers sleep until the end
 std::atomic<int> wanted{0};
 
 // The pool, for the caller alone until release(); nullptr where the caller has to work by itself.
 Pool* acquire() {
     if (inside || thread_count() == 1 || busy.exchange(true, std::memory_order_acquire)) return nullptr;
     if (!pool) {
-        // The child of a fork has none of the workers: it forgets the pool, which cannot be joined, and makes a new one.
+        // The child of a fork has none of the workers: it forgets the pool, which cannot be joined, and makes a new
+        // one.
         static int registered = pthread_atfork(nullptr, nullptr, [] { pool = nullptr, busy.store(false); });
         (void)registered;
         pool = new Pool(thread_count());
@@ -197,7 +202,8 @@ int thread_count() {
 }
 
 void set_thread_count(int n) {
-    if (n < 1 || n > 1024) throw std::invalid_argument("set_thread_count: n must lie in 1..1024, got " + std::to_string(n));
+    if (n < 1 || n > 1024)
+        throw std::invalid_argument("set_thread_count: n must lie in 1..1024, got " + std::to_string(n));
     spin_until([] { return !busy.exchange(true, std::memory_order_acquire); });
     delete pool;
     pool = nullptr;
@@ -205,13 +211,18 @@ void set_thread_count(int n) {
     release();
 }
 
+bool Team::Shared::enter(uint32_t word) {
+    for (uint64_t seen = gate.load(std::memory_order_acquire); seen >> 32 == word && !(seen & closed);)
+        if (gate.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire)) return true;
+    return false;
+}
+
+int Team::Shared::close() { return int(gate.fetch_or(closed, std::memory_order_acq_rel) & (closed - 1)); }
+
 void Team::barrier() {
-    if (shared_.threads == 1) {
-        shared_.next.store(0, std::memory_order_relaxed);
-        return;
-    }
-    unsigned phase = shared_.phase.load(std::memory_order_relaxed);
-    if (shared_.arrived.fetch_add(1, std::memory_order_acq_rel) == shared_.threads - 1) {
+    const int workers = shared_.close();
+    const unsigned phase = shared_.phase.load(std::memory_order_relaxed);
+    if (shared_.arrived.fetch_add(1, std::memory_order_acq_rel) == workers) {
         shared_.arrived.store(0, std::memory_order_relaxed);
         shared_.next.store(0, std::memory_order_relaxed);
         shared_.phase.store(phase + 1, std::memory_order_release);
@@ -233,19 +244,20 @@ void run_region(int most, void (*body)(void*, Team&), void* context) {
 
 void run_chunks(long n, long grain, int most, void (*body)(void*, long, long, int), void* context) {
     const long chunks = (n + grain - 1) / grain;
-    auto chunk = [&](long i, int thread) { body(context, i * grain, (i + 1) * grain < n ? (i + 1) * grain : n, thread); };
+    auto chunk = [&](long i, int thread) { body(context, i * grain, std::min((i + 1) * grain, n), thread); };
     Pool* workers = chunks > 1 && most > 1 ? acquire() : nullptr;
     if (!workers) {
         for (long i = 0; i < chunks; i++) chunk(i, 0);
         return;
     }
     const int threads = int(std::min({chunks, long(workers->threads()), long(most)}));
-    auto border = [&](int t) { return chunks * t / threads; };  // thread t begins with chunks [border(t), border(t + 1))
+    auto border = [&](int t) { return chunks * t / threads; };  // thread t begins with [border(t), border(t + 1))
     for (int t = 0; t < threads; t++) workers->own(t).store(border(t), std::memory_order_relaxed);
     auto share = [&](Team& team) {
         for (int i = 0; i < threads; i++) {
-            int t = (team.thread() + i) % threads;
-            for (long c; (c = workers->own(t).fetch_add(1, std::memory_order_relaxed)) < border(t + 1);) chunk(c, team.thread());
+            const int t = (team.thread() + i) % threads;
+            std::atomic<long>& next = workers->own(t);
+            for (long c; (c = next.fetch_add(1, std::memory_order_relaxed)) < border(t + 1);) chunk(c, team.thread());
         }
     };
     workers->run(threads, [](void* f, Team& team) { (*static_cast<decltype(share)*>(f))(team); }, &share);

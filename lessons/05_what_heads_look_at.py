@@ -10,7 +10,7 @@
 # | --- | --- |
 # | You will be able to | score heads, tell a pattern from a cause by switching heads off, use the attention explorer |
 # | Builds on | 03, multi-head attention; 04, a GPT on real text |
-# | Time | 35 minutes to read, 30 s to run |
+# | Time | 35 minutes to read, 20 s to run |
 # | Files to open | `visualization/head_statistics.py`, `visualization/explorer/`, `inference/inspection.py` |
 # | Source | Elhage et al. 2021 (circuits); Olsson et al. 2022 (induction heads) |
 # | Documents | D5 §1.2, what it says of losing a head; D2 §1.2. Neither says what a head does |
@@ -308,7 +308,8 @@ guess_layer.see(layer_lost[0] / np.log(V), allowed=(0.6, 3))
 names = [f"layer {layer}, head {head}" for layer, head in lost]
 bars(["intact", *names, "all of layer 1"], [intact, *(loss for loss, _ in lost.values()), layer_lost[0]],
      xlabel="loss on copied letters (nats), log scale", path=lesson.figure("without_each_head"), log=True,
-     title="Readers stand in for each other, writers of notes do not", reference={"guessing": np.log(V)})  # fmt: skip
+     title="Readers stand in for each other; the best writer has no stand-in",
+     reference={"guessing": np.log(V)})  # fmt: skip
 for pair, (loss, right) in lost.items():
     lesson.say(f"  without {pair[0]}.{pair[1]}: loss {loss:6.3f}, right {right:.0%}")
 readers = [lost[1, head] for head in range(4)]
@@ -317,14 +318,16 @@ lesson.claim(
     measured=f"without one of the four induction heads {min(r for _, r in readers):.0%} or more of the copied letters "
     f"stay right (intact {accuracy:.0%}), without all four {layer_lost[1]:.0%}; without previous-token head "
     f"{noter[0]}.{noter[1]} {lost[tuple(noter)][1]:.0%}, the loss {lost[tuple(noter)][0] / intact:.0f} times as high",
-    setup=f"GPT 2 layers × 4 heads, width 64, {STEPS} steps on copied pieces of random letters; 128 fresh sequences",
+    setup=f"GPT 2 layers × 4 heads, width 64, {STEPS} steps on copied pieces of random letters; one model, "
+    "whose seed and initial scale were chosen so that induction forms; 128 fresh sequences",
     verdict="partly",
 )
 
 # %% [markdown]
-# So the claim holds for one kind of head and fails for the other, in one model. The readers are redundant; the writers
-# of notes have shared out the positions, and what one leaves out nobody writes. And "losing one changes nothing" says
-# nothing of losing all: four heads of which each is dispensable carry, together, the whole ability.
+# So the claim holds for one kind of head and fails for the other, in one model. The readers are redundant; the best
+# writer of notes is not. And "losing one changes nothing" says nothing of losing all: four heads of which each is
+# dispensable carry, together, the whole ability. Look also for a head of layer 0 with a low score whose loss costs
+# much: two numbers do not name every job.
 #
 # ## 8. Break it: one layer, no positions
 #

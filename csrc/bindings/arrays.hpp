@@ -1,6 +1,7 @@
-// NumPy arrays at the border: what a kernel is given has been checked here, so a wrong call from Python is an exception and
-// never a wild read. The contract's own checks (kernels/contract.py) run before and word errors for people; these are the ones that
-// memory safety needs, for callers who come past it. Messages name the routine and the argument.
+// NumPy arrays at the border: what a kernel is given has been checked here, so a wrong call from Python is an
+// exception and never a wild read. The contract's own checks (kernels/contract.py) run before and word errors for
+// people; these are the ones that memory safety needs, for callers who come past it. Messages name the routine and
+// the argument.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -35,10 +36,12 @@ inline void check_shape(const char* routine, const char* name, const py::array& 
     bool same = x.ndim() == py::ssize_t(expected.size());
     for (py::ssize_t i = 0; same && i < x.ndim(); i++) same = x.shape(i) == expected[i];
     if (!same)
-        throw py::value_error(std::string(routine) + ": " + name + " must have shape " + text(expected) + ", got " + text(shape_of(x)));
+        throw py::value_error(std::string(routine) + ": " + name + " must have shape " + text(expected) + ", got " +
+                              text(shape_of(x)));
 }
 
-inline void check_rank(const char* routine, const char* name, const py::array& x, py::ssize_t least, py::ssize_t most = 64) {
+inline void check_rank(const char* routine, const char* name, const py::array& x, py::ssize_t least,
+                       py::ssize_t most = 64) {
     if (x.ndim() < least || x.ndim() > most)
         throw py::value_error(std::string(routine) + ": " + name + " must have " + (least == most ? "" : "at least ") +
                               std::to_string(least) + " axes, got shape " + text(shape_of(x)));
@@ -54,15 +57,16 @@ template <class T> bool is(const py::array& x) {
 
 template <class T> void check_dtype(const char* routine, const char* name, const py::array& x) {
     if (!is<T>(x))
-        throw py::type_error(std::string(routine) + ": " + name + " is " + std::string(py::str(x.dtype())) + ", but must be " +
-                             (sizeof(T) == 4 ? "float32" : "float64") + " like the first array");
+        throw py::type_error(std::string(routine) + ": " + name + " is " + std::string(py::str(x.dtype())) +
+                             ", but must be " + (sizeof(T) == 4 ? "float32" : "float64") + " like the first array");
 }
 
 // f(T{}) with T the dtype of x, float or double; other dtypes are unsupported here.
 template <class F> auto with_float(const char* routine, const py::array& x, F&& f) {
     if (is<float>(x)) return f(float{});
     if (is<double>(x)) return f(double{});
-    unsupported(std::string(routine) + ": the native kernels take float32 and float64, got " + std::string(py::str(x.dtype())));
+    unsupported(std::string(routine) + ": the native kernels take float32 and float64, got " +
+                std::string(py::str(x.dtype())));
 }
 
 // ---------------------------------------------------------------- memory

@@ -5,8 +5,8 @@
 namespace mt {
 namespace {
 
-// The last two axes of x as the kernel takes them, x copied first where neither of them is laid out densely. An axis of one element
-// has no distance, so it counts as dense.
+// The last two axes of x as the kernel takes them, x copied first where neither of them is laid out densely. An axis
+// of one element has no distance, so it counts as dense.
 template <class T> Matrix<const T> matrix(py::array& x) {
     const int m = int(x.ndim()) - 2, n = m + 1;
     for (;;) {
@@ -26,7 +26,8 @@ template <class T> Matrix<const T> row_matrix(py::array& x) {
         if (addressable<T>(x) && (stride<T>(x, 0) == 1 || x.shape(0) <= 1)) return {data<T>(x), 0, 1};
     } else if (addressable<T>(x)) {
         bool one = true;
-        for (int i = 0; i + 1 < last; i++) one &= x.shape(i) == 1 || stride<T>(x, i) == stride<T>(x, i + 1) * x.shape(i + 1);
+        for (int i = 0; i + 1 < last; i++)
+            one &= x.shape(i) == 1 || stride<T>(x, i) == stride<T>(x, i + 1) * x.shape(i + 1);
         if (one) return matrix<T>(x);
     }
     x = contiguous<T>(x);
@@ -58,7 +59,8 @@ Shape broadcast(const py::array& a, const py::array& b) {
         const py::ssize_t ia = i + a.ndim() - 2 - axes, ib = i + b.ndim() - 2 - axes;
         const py::ssize_t na = ia < 0 ? 1 : a.shape(ia), nb = ib < 0 ? 1 : b.shape(ib);
         if (na != nb && na != 1 && nb != 1)
-            throw py::value_error("matmul: leading axes of " + text(shape_of(a)) + " and " + text(shape_of(b)) + " do not broadcast");
+            throw py::value_error("matmul: leading axes of " + text(shape_of(a)) + " and " + text(shape_of(b)) +
+                                  " do not broadcast");
         shape[i] = na == 1 ? nb : na;
     }
     return shape;
@@ -102,7 +104,8 @@ py::array matmul(py::array a, py::array b) {
         }
         Matrix<const T> one_a = matrix<T>(a), one_b = matrix<T>(b);
         const std::vector<long> a_start = starts<T>(a, leading), b_start = starts<T>(b, leading);
-        run<T>({M, N, K, one_a, one_b, {mutable_data<T>(c), N, 1}, nullptr, long(a_start.size()), a_start.data(), b_start.data()});
+        run<T>({M, N, K, one_a, one_b, {mutable_data<T>(c), N, 1}, nullptr,
+                long(a_start.size()), a_start.data(), b_start.data()});
         return c;
     });
 }
@@ -122,7 +125,8 @@ py::array linear(py::array x, py::array weight, OptionalArray bias) {
         }
         py::array y = empty<T>(with_last(x, N));
         const Matrix<const T> rows = row_matrix<T>(x), w = matrix<T>(weight);
-        run<T>({rows_of(x), N, K, rows, {w.data, w.column, w.row}, {mutable_data<T>(y), N, 1}, bias ? data<T>(*bias) : nullptr});
+        run<T>({rows_of(x), N, K, rows, {w.data, w.column, w.row}, {mutable_data<T>(y), N, 1},
+                bias ? data<T>(*bias) : nullptr});
         return y;
     });
 }
@@ -138,7 +142,7 @@ py::tuple linear_backward(py::array dy, py::array x, py::array weight, const py:
         check_shape("linear_backward", "x", x, with_last(x, K));
         check_shape("linear_backward", "dy", dy, with_last(x, N));
         if (needs.size() != 3) throw py::value_error("linear_backward: needs must have 3 entries (dx, dweight, dbias)");
-        const bool needs_dx = py::bool_(needs[0]), needs_dweight = py::bool_(needs[1]), needs_dbias = py::bool_(needs[2]);
+        const py::bool_ needs_dx(needs[0]), needs_dweight(needs[1]), needs_dbias(needs[2]);
 
         Matrix<const T> dy_rows = row_matrix<T>(dy);
         if (needs_dbias && dy_rows.column != 1) dy = contiguous<T>(dy), dy_rows = {data<T>(dy), N, 1};
@@ -150,7 +154,8 @@ py::tuple linear_backward(py::array dy, py::array x, py::array weight, const py:
         }
         if (needs_dweight) {
             py::array out = empty<T>({N, K});
-            run<T>({N, K, rows, {dy_rows.data, dy_rows.column, dy_rows.row}, row_matrix<T>(x), {mutable_data<T>(out), K, 1}});
+            const Matrix<const T> transposed = {dy_rows.data, dy_rows.column, dy_rows.row};
+            run<T>({N, K, rows, transposed, row_matrix<T>(x), {mutable_data<T>(out), K, 1}});
             dweight = out;
         }
         if (needs_dbias) {

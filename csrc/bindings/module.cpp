@@ -1,4 +1,5 @@
-// The extension minitransformer.kernels.native._native: one function a routine of kernels/contract.py, with its names and arguments.
+// The extension minitransformer.kernels.native._native: a function for each routine of kernels/contract.py, with its
+// name and arguments.
 #include <climits>
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -18,7 +19,7 @@ MT_BINDINGS
 PYBIND11_MODULE(_native, m) {
     using namespace mt;
     m.attr("source_hash") = MT_SOURCE_HASH;
-    isa();  // a wrong MINITRANSFORMER_ISA or MINITRANSFORMER_NUM_THREADS is an error here, not in the middle of a kernel
+    isa();  // a wrong MINITRANSFORMER_ISA or MINITRANSFORMER_NUM_THREADS is an error here, not amid a kernel
     thread_count();
 
     m.def("thread_count", &thread_count);

@@ -1,7 +1,7 @@
 """What a model makes of a text, as the arrays that `visualization.explore` shows.
 
-    view = inspect(model, tokenizer, tokenizer.encode("the cat sat"))
-    explore(view.attention, view.labels, **view.beside).save("attention.html")
+view = inspect(model, tokenizer, tokenizer.encode("the cat sat"))
+explore(view.attention, view.labels, **view.beside).save("attention.html")
 """
 
 from __future__ import annotations

@@ -91,9 +91,8 @@ def test_a_senseless_number_of_threads_is_refused(count):
 
 def _in_new_process(code, **environment):
     code = f"from minitransformer.kernels import native\n{code}"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, encoding="utf-8"
-    )
+    command, environment = [sys.executable, "-c", code], {**os.environ, **environment}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
 
@@ -107,7 +106,7 @@ def test_the_environment_sets_threads_and_instruction_set():
 
 
 def test_freed_memory_is_kept_on_request():
-    """In a process of its own, since it holds for the process: with it, a large array freed and made again costs no page fault."""
+    """A large array freed and made again then costs no page fault. Run elsewhere: it holds for the whole process."""
     code = """
 import resource, numpy as np
 def faults():

@@ -268,6 +268,8 @@ def test_a_question_covers_the_page_until_it_is_answered(browser, page):
     assert text(browser, "verdict") == "It is: head 1. Because."
     browser.run("document.getElementById('reveal').click()")
     assert browser.run("document.getElementById('cover').hidden")
+    page(A, TOKENS, question=question, fragment="#layer=1&head=1&reveal=")  # a link past the question
+    assert browser.run("document.getElementById('cover').hidden") and state(browser, "head") == 1
 
 
 def test_patches_of_an_image_are_selected_on_the_image(browser, page):

@@ -23,8 +23,9 @@ def _load():
     try:
         from . import _native
     except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) or "cannot import name" in str(error)
-        return None, "the extension is not built; `make build` builds it" if missing else f"the extension does not load: {error}"
+        if isinstance(error, ModuleNotFoundError) or "cannot import name" in str(error):
+            return None, "the extension is not built; `make build` builds it"
+        return None, f"the extension does not load: {error}"
     csrc = Path(__file__).resolve().parents[3] / "csrc"
     if csrc.is_dir() and source_hash(csrc) != _native.source_hash:
         return None, "the extension is older than csrc/; `make build` builds it anew"
@@ -32,7 +33,9 @@ def _load():
 
 
 _extension, REASON = _load()
-ROUTINES = None if _extension is None else {name: getattr(_extension, name) for name in _CONTRACT if hasattr(_extension, name)}
+ROUTINES = None
+if _extension is not None:
+    ROUTINES = {name: getattr(_extension, name) for name in _CONTRACT if hasattr(_extension, name)}
 
 
 def _need():
@@ -42,7 +45,7 @@ def _need():
 
 
 def thread_count() -> int:
-    """Threads that the native kernels use: `set_thread_count`, else MINITRANSFORMER_NUM_THREADS, else the CPUs of this process."""
+    """Threads of a kernel: `set_thread_count`, else MINITRANSFORMER_NUM_THREADS, else the CPUs that we may use."""
     return _need().thread_count()
 
 
@@ -59,7 +62,7 @@ def isa() -> str:
 def keep_freed_memory() -> bool:
     """Ask the C library to keep freed memory instead of returning it to the system; True where it can (glibc).
 
-    A training step frees and allocates the same large arrays over and over; without this each of them costs page faults
-    again (2-6 times the time of the allocation pattern). It holds for the whole process, hence a trainer's choice and not a default.
+    A training step frees and allocates the same large arrays over and over, and each costs page faults again; keeping
+    them made that pattern 2 to 6 times as fast. It holds for the whole process: a trainer's choice, not a default.
     """
     return _extension is not None and _extension.keep_freed_memory()

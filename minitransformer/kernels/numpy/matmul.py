@@ -26,7 +26,7 @@ def linear(x, weight, bias=None):
 def linear_backward(dy, x, weight, needs=(True, True, True)):
     """From y_rn = Σ_k x_rk w_nk + b_n, with the leading axes of x flattened to rows r:
 
-        dx_rk = Σ_n dy_rn w_nk,   dw_nk = Σ_r dy_rn x_rk,   db_n = Σ_r dy_rn
+    dx_rk = Σ_n dy_rn w_nk,   dw_nk = Σ_r dy_rn x_rk,   db_n = Σ_r dy_rn
     """
     needs_dx, needs_dweight, needs_dbias = needs
     N, K = weight.shape
@@ -34,5 +34,6 @@ def linear_backward(dy, x, weight, needs=(True, True, True)):
     dy_rows, x_rows = dy.reshape(rows, N), x.reshape(rows, K)
     dx = _product(dy, weight) if needs_dx else None
     dweight = _product(dy_rows.T, x_rows) if needs_dweight else None
-    dbias = dy_rows.sum(axis=0, dtype=np.promote_types(dy.dtype, np.float32)).astype(dy.dtype) if needs_dbias else None
+    wide = np.promote_types(dy.dtype, np.float32)
+    dbias = dy_rows.sum(axis=0, dtype=wide).astype(dy.dtype) if needs_dbias else None
     return dx, dweight, dbias

@@ -3,10 +3,11 @@ import numpy as np
 from . import Case, cases, layouts, normal, wide
 
 # (M, K, N): empty sides, single rows and columns, both sides of every tile and slab border, several blocks
-SIZES = [(0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (1, 7, 1), (7, 7, 7), (1, 500, 300), (300, 500, 1), (12, 384, 32), (13, 385, 33)]
-SIZES += [(5, 193, 17), (25, 800, 65), (129, 257, 131), (200, 64, 700)]
-BATCHES = [((3, 4, 5), (5, 6)), ((2, 3, 4, 5), (2, 3, 5, 6)), ((2, 1, 4, 5), (3, 5, 6)), ((4, 5), (7, 5, 6)), ((1, 4, 5), (7, 5, 6))]
-BATCHES += [((0, 4, 5), (5, 6)), ((2, 0, 4, 5), (1, 1, 5, 6)), ((24, 33, 32), (24, 32, 33)), ((1, 1, 9), (3, 1, 9, 2))]
+SIZES = [(0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (1, 7, 1), (7, 7, 7), (1, 600, 300), (300, 600, 1), (2, 40, 65)]
+SIZES += [(12, 512, 32), (13, 513, 33), (5, 257, 17), (25, 1100, 65), (129, 257, 131), (200, 64, 700)]
+BATCHES = [((3, 4, 5), (5, 6)), ((2, 3, 4, 5), (2, 3, 5, 6)), ((2, 1, 4, 5), (3, 5, 6)), ((4, 5), (7, 5, 6))]
+BATCHES += [((1, 4, 5), (7, 5, 6)), ((0, 4, 5), (5, 6)), ((2, 0, 4, 5), (1, 1, 5, 6)), ((24, 33, 32), (24, 32, 33))]
+BATCHES += [((1, 1, 9), (3, 1, 9, 2))]
 
 
 def _product(a, b):
@@ -30,7 +31,8 @@ def matmul(rng, dtype):
     for a in layouts(rng, (2, 3, 5, 8), dtype):
         yield _case(a, normal(rng, (8, 4), dtype))
         yield _case(a, a.swapaxes(-1, -2))
-    heads = normal(rng, (2, 9, 3, 4, 8), dtype).transpose(2, 0, 3, 1, 4)  # q, k, v as attention cuts them from one array
+    # q, k, v as attention cuts them from one array
+    heads = normal(rng, (2, 9, 3, 4, 8), dtype).transpose(2, 0, 3, 1, 4)
     yield _case(heads[0], heads[1].swapaxes(-1, -2))
     large = 1e4 if dtype.itemsize > 2 else 30  # float16 ends at 65504
     yield _case(normal(rng, (6, 11), dtype, large), normal(rng, (11, 5), dtype, large))
@@ -73,7 +75,8 @@ def linear_backward(rng, dtype):
         yield _linear_backward(dy, x, normal(rng, (5, 6), dtype))
     for i in range(8):
         needs = (i & 1 > 0, i & 2 > 0, i & 4 > 0)
-        yield _linear_backward(normal(rng, (9, 5), dtype), normal(rng, (9, 6), dtype), normal(rng, (5, 6), dtype), needs)
+        dy, x, weight = (normal(rng, shape, dtype) for shape in ((9, 5), (9, 6), (5, 6)))
+        yield _linear_backward(dy, x, weight, needs)
     for dy in layouts(rng, (3, 5, 21), dtype):
         for x in layouts(rng, (3, 5, 37), dtype):
             yield _linear_backward(dy, x, normal(rng, (37, 21), dtype).T)

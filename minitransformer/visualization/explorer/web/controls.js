@@ -107,7 +107,7 @@ function headJson() {
 }
 
 function ask(question) {
-  if (!question || new URLSearchParams(location.hash.slice(1)).has("reveal")) return;
+  if (!question) return;
   byId("cover").hidden = false;
   byId("question").textContent = question.text;
   const buttons = question.choices.map((text, i) => {
@@ -180,6 +180,7 @@ async function start() {
   else if (whole.length > 1) state.other = whole[1];
   if (matchMedia("(prefers-color-scheme: dark)").matches) state.theme = "dark";
   Object.assign(state, meta.start);
+  const revealed = new URLSearchParams(location.hash.slice(1)).has("reveal"); // `select` writes the link anew
   readHash();
   startControls();
   startOverview();
@@ -188,7 +189,7 @@ async function start() {
   startDetails();
   startLens();
   await select({});
-  ask(meta.question);
+  if (!revealed) ask(meta.question);
   // For lessons and tests: read the selection, change it, ask for numbers.
   window.explorer = { state, select, meta, cellCentre, cellNumbers, headJson, ready: true };
 }
