@@ -128,19 +128,24 @@ def current() -> KernelSet:
     return _current.get(_fastest)
 
 
-@contextlib.contextmanager
-def use(which, strict: bool = False):
-    """Run the body with one kernel set: "numpy", "native", a `KernelSet`, or a module that defines routines.
+class use(contextlib.ContextDecorator):
+    """Run a `with` body, or a decorated function, with one kernel set: "numpy", "native", a `KernelSet`, or a module
+    that defines routines.
 
     What the set does not define, or cannot serve (it raises `Unsupported`), falls back to the next; `strict=True` makes
     that an error. Raises ValueError for an unknown name or a module without routines, RuntimeError for a set that is
     not available here.
     """
-    token = _current.set(_lookup(which, strict))
-    try:
-        yield current()
-    finally:
-        _current.reset(token)
+
+    def __init__(self, which, strict: bool = False):
+        self._set, self._tokens = _lookup(which, strict), []
+
+    def __enter__(self) -> KernelSet:
+        self._tokens.append(_current.set(self._set))
+        return self._set
+
+    def __exit__(self, *exception):
+        _current.reset(self._tokens.pop())
 
 
 @dataclass(frozen=True)

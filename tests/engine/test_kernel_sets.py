@@ -69,6 +69,22 @@ def test_explain_says_whose_implementation_ran_and_why():
     assert "float32[1, 3]" in str(calls) and "why" in str(calls).splitlines()[0]
 
 
+def test_a_choice_holds_until_it_is_left():
+    choice = kernels.use("numpy")
+    before = kernels.current()
+    choice.__enter__()
+    del choice  # nothing is undone by forgetting it
+    assert kernels.current().name == "numpy"
+    with kernels.use(before):
+        assert kernels.current() is before
+
+    @kernels.use(module(softmax=lambda x, axis: x * 0))
+    def decorated(n):
+        return kernels.softmax(X, -1).sum() if n == 0 else decorated(n - 1)
+
+    assert decorated(2) == 0 and kernels.current().name == "numpy"
+
+
 def test_the_choice_belongs_to_the_context_not_to_the_process():
     seen = {}
     with kernels.use(module(softmax=lambda x, axis: x)):
