@@ -16,6 +16,7 @@ import numpy as np
 from . import kernels
 from .graph import edge, is_grad_enabled, memory, xp
 from .kernels.contract import FLOATS
+from .kernels.numpy.precision import computed_in_float32
 from .tensor import Tensor
 
 __all__ = ["OPS", "ElementWise", "Function", "xp"]
@@ -144,12 +145,12 @@ class Function:
                 f"{type(self).__name__}.backward returned {len(gradients)} gradients for {len(self.needs)} inputs"
             )
 
-        held = (*cotangents, *self._saved)
+        held = (*cotangents, *self._saved, *gradients)
         deliveries = []
         for i, (target, gradient) in enumerate(zip(self.edges, gradients, strict=True)):
             if target is not None and gradient is not None:
                 gradient = self._checked(i, gradient)
-                owned = gradient.base is None and not any([gradient is a for a in held])
+                owned = gradient.base is None and sum([gradient is a for a in held]) <= 1  # once: among `gradients`
                 deliveries.append((target, gradient, owned))
         if not keep:
             self._saved, self.versions = None, ()
@@ -187,8 +188,13 @@ def unbroadcast(gradient, shape):
         return gradient
     added = gradient.ndim - len(shape)
     stretched = tuple([i + added for i, n in enumerate(shape) if n == 1 and gradient.shape[i + added] != 1])
-    summed = xp(gradient).sum(gradient, axis=(*range(added), *stretched), dtype=gradient.dtype, keepdims=True)
-    return summed.reshape(shape)
+    return total(gradient, (*range(added), *stretched), keepdims=True).reshape(shape)
+
+
+@computed_in_float32
+def total(x, axis=None, keepdims=False):
+    """Σ x. Half precision is added up in float32 and rounded once: in bfloat16 256 + 1 is 256."""
+    return xp(x).sum(x, axis=axis, keepdims=keepdims)
 
 
 # ---------------------------------------------------------------- small parts

@@ -7,8 +7,8 @@ whole traversal; nothing recurses, so a chain of 100,000 ops is as safe as one o
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
+import functools
 import heapq
 
 __all__ = ["enable_grad", "is_grad_enabled", "no_grad", "run_backward"]
@@ -17,11 +17,11 @@ _grad_enabled: contextvars.ContextVar[bool] = contextvars.ContextVar("grad_enabl
 is_grad_enabled = _grad_enabled.get
 
 
-class _GradMode(contextlib.ContextDecorator):
+class _GradMode:
     enabled: bool
 
     def __init__(self):
-        self._tokens = []  # a stack: one instance may decorate a function that calls itself
+        self._tokens = []  # a stack: one instance may be entered again inside itself
 
     def __enter__(self):
         self._tokens.append(_grad_enabled.set(self.enabled))
@@ -29,6 +29,14 @@ class _GradMode(contextlib.ContextDecorator):
 
     def __exit__(self, *exception):
         _grad_enabled.reset(self._tokens.pop())
+
+    def __call__(self, function):
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            with type(self)():  # an instance a call: two threads may run the function at once
+                return function(*args, **kwargs)
+
+        return call
 
 
 class no_grad(_GradMode):
@@ -95,7 +103,7 @@ def run_backward(tensor, gradient, retain_graph=False) -> None:
             gradient += held
             held = gradient
         else:
-            held = held + gradient
+            held = xp(held).asarray(held + gradient)  # NumPy's sum of two 0-d arrays is a scalar
         arrived[slot] = (held, True)
 
     deliver(*edge(tensor), gradient, False)
@@ -114,6 +122,7 @@ def hooked(hook, gradient):
     changed = hook(gradient)
     if changed is None:
         return gradient
+    changed = xp(gradient).asarray(changed)
     if changed.shape != gradient.shape or changed.dtype != gradient.dtype:
         raise RuntimeError(
             f"a gradient hook returned {changed.dtype}{list(changed.shape)} for {gradient.dtype}{list(gradient.shape)}"

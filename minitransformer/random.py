@@ -59,11 +59,13 @@ class Generator:
         return kernels.random_bits(*self.reserve(count), count).reshape(shape)
 
     def uniform(self, shape=(), low=0.0, high=1.0, dtype=np.float32) -> np.ndarray:
-        """Uniform on [low, high): 24 random bits a float32, 32 a float64, so that rounding never yields `high`."""
+        """Uniform on [low, high): 24 random bits a float32, 32 a float64; what rounds to `high` is the number below it."""
         dtype = np.dtype(dtype)
         bits = self.bits(shape)
         unit = bits * 2.0**-32 if dtype == np.float64 else (bits >> 8).astype(np.float32) * np.float32(2**-24)
-        return np.asarray(low + (high - low) * unit, dtype=dtype)
+        values = np.asarray(low + (high - low) * unit, dtype=dtype)
+        top = dtype.type(high)
+        return np.where(values == top, np.nextafter(top, dtype.type(low)), values)
 
     def normal(self, shape=(), mean=0.0, std=1.0, dtype=np.float32) -> np.ndarray:
         """Normal by Box-Muller: r = √(-2 ln u₁), angle = 2π u₂, from pairs of words; computed in float64."""

@@ -7,6 +7,8 @@ array that was edited after it had been saved.
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import ml_dtypes
 import numpy as np
 
@@ -39,8 +41,9 @@ class Tensor:
     __array_priority__ = 1000  # array + tensor asks the tensor
 
     def __init__(self, data, requires_grad: bool = False, dtype=None):
-        if isinstance(data, Tensor):
-            data = data.data
+        source = data if isinstance(data, Tensor) else None
+        if source is not None:
+            data = source.data
         if not hasattr(data, "__array_namespace__"):
             plain = np.asarray(data)
             data = plain.astype(np.float32) if plain.dtype == np.float64 and not isinstance(data, np.ndarray) else plain
@@ -53,7 +56,8 @@ class Tensor:
         if requires_grad and data.dtype not in FLOATS:
             raise TypeError(f"only float tensors can require a gradient, this one is {data.dtype}")
         self.data, self.grad, self.requires_grad = data, None, requires_grad
-        self.node, self.slot, self.hooks, self.version = None, -1, None, Version()
+        shared = source is not None and source.data is data  # the same memory has the same counter
+        self.node, self.slot, self.hooks, self.version = None, -1, None, source.version if shared else Version()
 
     @classmethod
     def wrap(cls, array, node=None, slot=-1, version=None) -> Tensor:
@@ -95,6 +99,11 @@ class Tensor:
     def __len__(self):
         return len(self.data)
 
+    def __iter__(self):
+        if self.ndim == 0:
+            raise TypeError("a tensor without axes cannot be iterated over; .item() is its number")
+        return (self[i] for i in range(len(self)))
+
     def __repr__(self):
         body = np.array2string(np.asarray(self.data), separator=", ", prefix="tensor(", threshold=200, precision=4)
         extra = "" if self.data.dtype == np.float32 else f", dtype={self.data.dtype}"
@@ -114,7 +123,7 @@ class Tensor:
         return int(self.data)
 
     def __array__(self, dtype=None, copy=None):
-        raise TypeError("a tensor does not turn into an array by itself: use .numpy(), or .detach() first")
+        raise TypeError("a tensor does not turn into an array by itself: use .numpy()")
 
     def item(self):
         """The Python number of a tensor with one element."""
@@ -181,7 +190,7 @@ class Tensor:
     def retain_grad(self) -> None:
         """Keep `.grad` of a tensor in the middle of the graph too."""
         if self.node is not None:
-            self.register_hook(lambda gradient: setattr(self, "grad", gradient))
+            self.register_hook(lambda gradient: setattr(self, "grad", gradient.copy()))
 
     def detach(self) -> Tensor:
         """The same memory, cut from the graph."""
@@ -199,7 +208,9 @@ class Tensor:
 
     # ------------------------------------------------------------ edits in place
 
-    def _edit(self, what):
+    def _edit(self, what, other=None):
+        if is_grad_enabled() and isinstance(other, Tensor) and other.requires_grad:
+            raise RuntimeError(f"{what}: no gradient would reach the value; use cat, stack or where, or .detach() it")
         if is_grad_enabled() and self.requires_grad:
             kind = "a leaf that requires a gradient" if self.node is None else "a tensor with a history"
             raise RuntimeError(f"{what} edits {kind} in place: do it under no_grad(), or out of place")
@@ -207,25 +218,23 @@ class Tensor:
         return self.data
 
     def __setitem__(self, index, value):
-        value = value.data if isinstance(value, Tensor) else value
-        self._edit("x[...] = value")[_plain_index(index)] = value
+        self._edit("x[...] = value", value)[_plain_index(index)] = _plain(value)
 
     def add_(self, other, alpha=1.0) -> Tensor:
         """self += alpha * other, in place."""
-        other = other.data if isinstance(other, Tensor) else other
-        data = self._edit("add_")
+        data, other = self._edit("add_", other), _plain(other)
         data += other if alpha == 1.0 else np.asarray(alpha, data.dtype) * other
         return self
 
     def mul_(self, other) -> Tensor:
         """self *= other, in place."""
-        data = self._edit("mul_")
-        data *= other.data if isinstance(other, Tensor) else other
+        data = self._edit("mul_", other)
+        data *= _plain(other)
         return self
 
     def copy_(self, other) -> Tensor:
         """self[...] = other, in place."""
-        self._edit("copy_")[...] = other.data if isinstance(other, Tensor) else other
+        self._edit("copy_", other)[...] = _plain(other)
         return self
 
     def zero_(self) -> Tensor:
@@ -235,10 +244,12 @@ class Tensor:
     # The operators and methods that are ops are attached by `minitransformer.ops`.
 
 
+def _plain(x):
+    return x.data if isinstance(x, Tensor) else x
+
+
 def _plain_index(index):
-    if isinstance(index, tuple):
-        return tuple(i.data if isinstance(i, Tensor) else i for i in index)
-    return index.data if isinstance(index, Tensor) else index
+    return tuple(map(_plain, index)) if isinstance(index, tuple) else _plain(index)
 
 
 def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:
@@ -256,11 +267,11 @@ def as_tensor(data, dtype=None) -> Tensor:
 
 
 def zeros(*shape, dtype="float32", requires_grad=False) -> Tensor:
-    return Tensor(np.zeros(_sizes(shape), as_dtype(dtype)), requires_grad)
+    return Tensor(np.zeros(sizes(shape), as_dtype(dtype)), requires_grad)
 
 
 def ones(*shape, dtype="float32", requires_grad=False) -> Tensor:
-    return Tensor(np.ones(_sizes(shape), as_dtype(dtype)), requires_grad)
+    return Tensor(np.ones(sizes(shape), as_dtype(dtype)), requires_grad)
 
 
 def full(shape, value, dtype="float32", requires_grad=False) -> Tensor:
@@ -271,5 +282,6 @@ def arange(*args, dtype="int64") -> Tensor:
     return Tensor(np.arange(*args, dtype=as_dtype(dtype)))
 
 
-def _sizes(shape):
-    return tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+def sizes(shape):
+    """f(2, 3) and f((2, 3)) mean the same."""
+    return tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], Integral) else shape

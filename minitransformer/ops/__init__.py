@@ -46,7 +46,7 @@ for _operator, _name in {
 }.items():  # fmt: skip
     setattr(Tensor, f"__{_operator}__", FUNCTIONS[_name])
     setattr(Tensor, f"__r{_operator}__", _reflected(FUNCTIONS[_name]))
-Tensor.__neg__ = FUNCTIONS["neg"]
+Tensor.__neg__, Tensor.__abs__ = FUNCTIONS["neg"], FUNCTIONS["abs"]
 Tensor.__getitem__ = FUNCTIONS["index"]
 
 
@@ -63,8 +63,8 @@ for _symbol in ("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__"):
     setattr(Tensor, _symbol, _comparison(_symbol))
 Tensor.__hash__ = object.__hash__
 Tensor.__invert__ = lambda self: Tensor(~self.data)
-Tensor.__and__ = lambda self, other: Tensor(self.data & (other.data if isinstance(other, Tensor) else other))
-Tensor.__or__ = lambda self, other: Tensor(self.data | (other.data if isinstance(other, Tensor) else other))
+Tensor.__and__ = Tensor.__rand__ = lambda self, other: Tensor(self.data & (other.data if isinstance(other, Tensor) else other))
+Tensor.__or__ = Tensor.__ror__ = lambda self, other: Tensor(self.data | (other.data if isinstance(other, Tensor) else other))
 
 
 @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..function import ElementWise, xp
+from ..kernels.contract import FLOATS
 from ..tensor import Tensor, as_tensor
 
 __all__ = ["abs", "add", "clamp", "div", "maximum", "minimum", "mul", "neg", "pow", "sub", "where"]
@@ -136,7 +137,13 @@ class Clamp(ElementWise):
 
     def forward(self, x, *, low=-math.inf, high=math.inf):
         self.save((x >= low) & (x <= high))
-        return xp(x).clip(x, x.dtype.type(low), x.dtype.type(high))
+        np, y = xp(x), x
+        for limit, bound in ((np.maximum, low), (np.minimum, high)):
+            if x.dtype in FLOATS:
+                y = limit(y, x.dtype.type(bound))
+            elif math.isfinite(bound):  # no integer is infinite
+                y = limit(y, bound)
+        return y
 
     def backward(self, dy):
         (inside,) = self.saved

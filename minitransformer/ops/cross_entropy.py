@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import kernels
 from ..function import Function, xp
+from ..kernels.numpy.precision import computed_in_float32
 from ..tensor import Tensor
 
 __all__ = ["cross_entropy"]
@@ -27,12 +28,17 @@ class CrossEntropy(Function):
             )
         self.counted = logits.dtype.type(counted)
         self.save(logits, targets, lse)
-        return xp(logits).sum(losses, dtype=logits.dtype) / self.counted
+        return _average(losses, counted)
 
     def backward(self, dy):
         logits, targets, lse = self.saved
         dlosses = xp(logits).broadcast_to(dy / self.counted, targets.shape)
         return kernels.cross_entropy_backward(dlosses, logits, targets, lse, *self.options), None
+
+
+@computed_in_float32
+def _average(losses, counted):
+    return losses.sum() / counted
 
 
 class SoftCrossEntropy(Function):
@@ -43,11 +49,13 @@ class SoftCrossEntropy(Function):
     Shapes: logits (N, V), targets (N, V) -> a number.   Source: Hinton et al. 2015 (soft targets); document D2 §2.3.
     """
 
+    @computed_in_float32
     def forward(self, logits, targets):
         log_probabilities = kernels.log_softmax(logits, -1)
         self.save(log_probabilities, targets)
         return -xp(logits).sum(targets * log_probabilities, dtype=logits.dtype) / logits.dtype.type(len(logits))
 
+    @computed_in_float32
     def backward(self, dy):
         log_probabilities, targets = self.saved
         np = xp(targets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy
 
 from ..function import Function, xp
+from ..kernels.numpy.precision import computed_in_float32
 from ..tensor import Tensor
 
 __all__ = ["gather", "index", "scatter_add"]
@@ -22,6 +23,7 @@ class Index(Function):
         self.save(*arrays)
         return x[_index(template, arrays)]
 
+    @computed_in_float32
     def backward(self, dy):
         np = xp(dy)
         dx = np.zeros(self.shape, dtype=dy.dtype)
@@ -37,7 +39,8 @@ def _template(index) -> tuple:
     arrays, places = [], []
     for part in index if isinstance(index, tuple) else (index,):
         if isinstance(part, list):
-            part = numpy.asarray(part, dtype=bool if part and isinstance(part[0], bool) else numpy.int64)
+            part = numpy.asarray(part)
+            part = part if part.size else part.astype(numpy.int64)
         if isinstance(part, Tensor) or hasattr(part, "__array_namespace__"):
             part = part if isinstance(part, Tensor) else Tensor(part)
             if part.dtype.kind not in "iub":
@@ -68,6 +71,7 @@ class Gather(Function):
         self.save(index)
         return xp(x).take_along_axis(x, index, axis=axis)
 
+    @computed_in_float32
     def backward(self, dy):
         (index,) = self.saved
         dx = xp(dy).zeros(self.shape, dtype=dy.dtype)
@@ -78,6 +82,7 @@ class Gather(Function):
 class ScatterAdd(Function):
     """y = x but y[i, index[i, j]] += source[i, j] (axis 1 of two),   dx = dy,   dsource[i, j] = dy[i, index[i, j]]"""
 
+    @computed_in_float32
     def forward(self, x, index, source, *, axis):
         self.axis = axis
         self.save(index)

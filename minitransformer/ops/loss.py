@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..function import Function, xp
+from ..kernels.numpy.precision import computed_in_float32
 from ..tensor import Tensor
 
 __all__ = ["kl_div", "mse_loss"]
@@ -11,11 +12,13 @@ __all__ = ["kl_div", "mse_loss"]
 class SquaredError(Function):
     """y = mean (a - b)²,   da = dy 2 (a - b)/n,   db = -da.   Shapes: a, b alike -> a number."""
 
+    @computed_in_float32
     def forward(self, a, b):
         difference = a - b
         self.save(difference)
-        return xp(a).mean(difference * difference, dtype=a.dtype)
+        return xp(a).mean(difference * difference)
 
+    @computed_in_float32
     def backward(self, dy):
         (difference,) = self.saved
         da = difference * (dy * dy.dtype.type(2 / difference.size))
@@ -30,6 +33,7 @@ class KLDivergence(Function):
     Shapes: x (..., n), t (..., n) -> a number.
     """
 
+    @computed_in_float32
     def forward(self, log_probabilities, target):
         np = xp(target)
         self.rows = target.dtype.type(max(1, target.size // target.shape[-1]))
@@ -40,6 +44,7 @@ class KLDivergence(Function):
         self.save(target, ratio)
         return np.sum(target * ratio, dtype=target.dtype) / self.rows
 
+    @computed_in_float32
     def backward(self, dy):
         target, ratio = self.saved
         each = dy / self.rows

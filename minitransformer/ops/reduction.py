@@ -1,10 +1,15 @@
-"""Reductions: sum, mean, max, min, variance, logsumexp, and the cumulative sum."""
+"""Reductions: sum, mean, max, min, variance, logsumexp, and the cumulative sum.
+
+Half precision is added up in float32 and rounded once. Integers and masks add up, and average, as in NumPy.
+"""
 
 from __future__ import annotations
 
 from math import inf, prod
+from numbers import Integral
 
-from ..function import Function, xp
+from ..function import Function, total, xp
+from ..kernels.numpy.precision import computed_in_float32
 from ..tensor import Tensor
 
 __all__ = ["cumsum", "logsumexp", "max", "mean", "min", "sum", "var"]
@@ -12,7 +17,7 @@ __all__ = ["cumsum", "logsumexp", "max", "mean", "min", "sum", "var"]
 
 def _axes(x, axis) -> tuple[int, ...]:
     """The axes to reduce over, as a sorted tuple of non-negative numbers; None means all."""
-    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, Integral) else axis
     for a in axes:
         if not -x.ndim <= a < x.ndim:
             raise ValueError(f"axis {a} is out of range for shape {x.shape}")
@@ -37,7 +42,7 @@ class Sum(_Reduction):
 
     def forward(self, x, *, axis, keepdims):
         self._start(x, axis)
-        return xp(x).sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+        return total(x, axis, keepdims)
 
     def backward(self, dy):
         return xp(dy).broadcast_to(self._spread(dy), self.shape)
@@ -46,17 +51,20 @@ class Sum(_Reduction):
 class Mean(_Reduction):
     """y = Σ x / n,   dx = dy / n"""
 
+    @computed_in_float32
     def forward(self, x, *, axis, keepdims):
         self._start(x, axis)
         if self.count == 0:
             raise ValueError(f"mean: nothing to average over axes {axis} of shape {x.shape}")
-        return xp(x).mean(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+        return xp(x).mean(x, axis=axis, keepdims=keepdims)
 
+    @computed_in_float32
     def backward(self, dy):
         return xp(dy).broadcast_to(self._spread(dy / dy.dtype.type(self.count)), self.shape)
 
 
 class _Extremum(_Reduction, abstract=True):
+    @computed_in_float32
     def backward(self, dy):
         x, y = self.saved
         chosen = (x == self._spread(y)).astype(dy.dtype)
@@ -86,15 +94,17 @@ class Min(_Extremum):
 class Variance(_Reduction):
     """y = Σ (x - mean)² / (n - c),   dx = dy 2 (x - mean) / (n - c),   c = correction (1: unbiased, 0: population)"""
 
+    @computed_in_float32
     def forward(self, x, *, axis, correction, keepdims):
         self._start(x, axis)
         self.divisor = x.dtype.type(self.count - correction)
         if self.divisor <= 0:
             raise ValueError(f"var: {self.count} element(s) are too few for correction={correction}")
-        centred = x - xp(x).mean(x, axis=axis, keepdims=True, dtype=x.dtype)
+        centred = x - xp(x).mean(x, axis=axis, keepdims=True)
         self.save(centred)
-        return xp(x).sum(centred * centred, axis=axis, keepdims=keepdims, dtype=x.dtype) / self.divisor
+        return xp(x).sum(centred * centred, axis=axis, keepdims=keepdims) / self.divisor
 
+    @computed_in_float32
     def backward(self, dy):
         (centred,) = self.saved
         return self._spread(dy * dy.dtype.type(2) / self.divisor) * centred
@@ -103,17 +113,19 @@ class Variance(_Reduction):
 class LogSumExp(_Reduction):
     """y = ln Σ exp x,   dx = dy exp(x - y)"""
 
+    @computed_in_float32
     def forward(self, x, *, axis, keepdims):
         self._start(x, axis)
         np = xp(x)
         highest = np.max(x, axis=axis, keepdims=True)
-        highest = np.where(np.isfinite(highest), highest, x.dtype.type(0))
-        total = np.sum(np.exp(x - highest), axis=axis, keepdims=True, dtype=x.dtype)
-        nothing = total == 0  # a slice of -inf: the logarithm of nothing, with no gradient
-        y = np.where(nothing, x.dtype.type(-inf), np.log(np.where(nothing, x.dtype.type(1), total)) + highest)
-        self.save(x, np.where(nothing, x.dtype.type(0), y))
+        highest = np.where(np.isfinite(highest), highest, 0)
+        mass = np.sum(np.exp(x - highest), axis=axis, keepdims=True)
+        nothing = mass == 0  # a slice of -inf: the logarithm of nothing, with no gradient
+        y = np.where(nothing, -inf, np.log(np.where(nothing, 1, mass)) + highest)
+        self.save(x, np.where(nothing, 0, y))
         return y if keepdims else y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in axis))
 
+    @computed_in_float32
     def backward(self, dy):
         x, y = self.saved  # y with its reduced axes kept
         return self._spread(dy) * xp(x).exp(x - y)
@@ -122,13 +134,15 @@ class LogSumExp(_Reduction):
 class CumulativeSum(Function):
     """y_i = Σ_{j <= i} x_j,   dx_i = Σ_{j >= i} dy_j   along one axis"""
 
+    @computed_in_float32
     def forward(self, x, *, axis):
         self.axis = axis
-        return xp(x).cumsum(x, axis=axis, dtype=x.dtype)
+        return xp(x).cumsum(x, axis=axis)
 
+    @computed_in_float32
     def backward(self, dy):
         np = xp(dy)
-        return np.flip(np.cumsum(np.flip(dy, axis=self.axis), axis=self.axis, dtype=dy.dtype), axis=self.axis)
+        return np.flip(np.cumsum(np.flip(dy, axis=self.axis), axis=self.axis), axis=self.axis)
 
 
 def sum(x, axis=None, keepdims=False) -> Tensor:

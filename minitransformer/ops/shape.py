@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 from ..function import Function, unbroadcast, xp
-from ..tensor import Tensor, as_dtype
+from ..tensor import Tensor, as_dtype, sizes
 
 __all__ = ["cast", "cat", "expand", "flip", "pad", "permute", "reshape", "split", "stack", "transpose"]
 
@@ -116,7 +118,7 @@ def _axis(name, x, axis):
 
 def reshape(x, *shape) -> Tensor:
     """x in another shape; one length may be -1. Raises ValueError where the sizes differ."""
-    shape = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    shape = sizes(shape)
     try:
         return Reshape.apply(x, shape=shape)
     except ValueError:
@@ -125,8 +127,7 @@ def reshape(x, *shape) -> Tensor:
 
 def permute(x, *axes) -> Tensor:
     """x with its axes in the given order. Raises ValueError unless every axis stands there once."""
-    axes = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], int) else axes
-    axes = tuple([_axis("permute", x, a) for a in axes])
+    axes = tuple([_axis("permute", x, a) for a in sizes(axes)])
     if sorted(axes) != list(range(x.ndim)):
         raise ValueError(f"permute: {axes} does not name each of {x.ndim} axes once")
     return Permute.apply(x, axes=axes)
@@ -142,7 +143,7 @@ def transpose(x, axis0: int, axis1: int) -> Tensor:
 
 def expand(x, *shape) -> Tensor:
     """x broadcast to a shape; -1 keeps a length."""
-    shape = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    shape = sizes(shape)
     kept = (1,) * (len(shape) - x.ndim) + x.shape
     shape = tuple(k if s == -1 else s for s, k in zip(shape, kept, strict=False))
     if len(kept) != len(shape) or any(k not in (1, s) for k, s in zip(kept, shape, strict=True)):
@@ -170,8 +171,10 @@ def stack(tensors, axis=0) -> Tensor:
         raise ValueError("stack: needs at least one tensor")
     if len({t.shape for t in tensors}) > 1:
         raise ValueError(f"stack: shapes differ: {', '.join(str(t.shape) for t in tensors)}")
-    axis = axis % (tensors[0].ndim + 1)
-    shape = tensors[0].shape
+    shape, n = tensors[0].shape, tensors[0].ndim + 1
+    if not -n <= axis < n:
+        raise ValueError(f"stack: axis {axis} is out of range for shape {shape} and one axis more")
+    axis %= n
     return cat([reshape(t, *shape[:axis], 1, *shape[axis:]) for t in tensors], axis)
 
 
@@ -179,11 +182,11 @@ def split(x, sizes, axis=0) -> tuple[Tensor, ...]:
     """Consecutive stretches along an axis: of the given sizes, or of one size (the last may be shorter)."""
     axis = _axis("split", x, axis)
     length = x.shape[axis]
-    if isinstance(sizes, int):
+    if isinstance(sizes, Integral):
         if sizes < 1:
             raise ValueError(f"split: a stretch must be at least 1 long, got {sizes}")
         sizes = [min(sizes, length - start) for start in range(0, length, sizes)] or [0]
-    if sum(sizes) != length or min(sizes) < 0:
+    if sum(sizes) != length or not sizes or min(sizes) < 0:
         raise ValueError(f"split: sizes {list(sizes)} do not add up to {length}, the length of axis {axis}")
     ends = [0]
     for size in sizes:
@@ -201,7 +204,7 @@ def pad(x, widths, value=0.0) -> Tensor:
 
 def flip(x, axis) -> Tensor:
     """x with one axis, or several, reversed."""
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = (axis,) if isinstance(axis, Integral) else tuple(axis)
     return Flip.apply(x, axis=tuple([_axis("flip", x, a) for a in axes]))
 
 

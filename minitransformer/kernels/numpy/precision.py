@@ -22,7 +22,7 @@ def computed_in_float32(routine):
             return a.astype(np.float32) if getattr(a, "dtype", None) in HALVES else a
 
         def rounded(a):
-            return np.asarray(a, half)
+            return None if a is None else np.asarray(a, half)
 
         if half is not None:
             args, kwargs = map(widened, args), {name: widened(a) for name, a in kwargs.items()}
