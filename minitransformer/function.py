@@ -100,6 +100,7 @@ class Function:
                 if array.dtype != dtype and array.dtype in FLOATS:
                     raise TypeError(
                         f"{cls.__name__}.forward turned {dtype} into {array.dtype}; no op may change a dtype silently"
+                        + _integers_beside(tensors, dtype)
                     )
         recorded = True in node.needs or (recording and node.reaches_outside())
         results = tuple(
@@ -233,6 +234,11 @@ def _common_dtype(cls, tensors):
                     f"{cls.__name__}: input {i} is {t.data.dtype} but another is {common}; convert one with .to()"
                 )
     return common
+
+
+def _integers_beside(tensors, dtype):
+    found = next((t.dtype for t in tensors if t is not None and t.dtype not in FLOATS), None)
+    return "" if found is None else f'; an input is {found}: convert it with .to("{dtype}")'
 
 
 def _output(array, tensors, node, slot):

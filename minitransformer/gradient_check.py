@@ -108,7 +108,10 @@ def _checked_input(array):
 
 def _outputs(function, tensors):
     outputs = function(*tensors)
-    return [y for y in (outputs if isinstance(outputs, tuple) else (outputs,)) if y.dtype in FLOATS]
+    floats = [y for y in (outputs if isinstance(outputs, tuple) else (outputs,)) if y.dtype in FLOATS]
+    if not floats:
+        raise ValueError("gradcheck: the function returns no float tensor, so there is nothing to differentiate")
+    return floats
 
 
 def _flat(outputs):
@@ -340,10 +343,11 @@ def _tensors(sample, dtype):
 
 
 def _strided(copy, x):
-    """A copy of x with gaps and reversed axes where x has them: `astype` packs an array, and then nothing is strided."""
+    """The copy with gaps and reversed axes where x has them: `astype` packs an array, and nothing would be strided."""
     if x.flags.forc:
         return copy
-    spaced = np.empty([2 * n for n in x.shape], copy.dtype)[tuple(slice(None, None, 2 if s > 0 else -2) for s in x.strides)]
+    steps = tuple(slice(None, None, 2 if stride > 0 else -2) for stride in x.strides)
+    spaced = np.empty([2 * n for n in x.shape], copy.dtype)[steps]
     spaced[...] = copy
     return spaced
 

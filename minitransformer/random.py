@@ -59,7 +59,7 @@ class Generator:
         return kernels.random_bits(*self.reserve(count), count).reshape(shape)
 
     def uniform(self, shape=(), low=0.0, high=1.0, dtype=np.float32) -> np.ndarray:
-        """Uniform on [low, high): 24 random bits a float32, 32 a float64; what rounds to `high` is the number below it."""
+        """Uniform on [low, high): 24 random bits, for float64 32; what rounds to `high` is the number below it."""
         dtype = np.dtype(dtype)
         bits = self.bits(shape)
         unit = bits * 2.0**-32 if dtype == np.float64 else (bits >> 8).astype(np.float32) * np.float32(2**-24)

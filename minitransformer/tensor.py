@@ -41,12 +41,10 @@ class Tensor:
     __array_priority__ = 1000  # array + tensor asks the tensor
 
     def __init__(self, data, requires_grad: bool = False, dtype=None):
-        source = data if isinstance(data, Tensor) else None
-        if source is not None:
-            data = source.data
+        source, data = data, plain(data)
         if not hasattr(data, "__array_namespace__"):
-            plain = np.asarray(data)
-            data = plain.astype(np.float32) if plain.dtype == np.float64 and not isinstance(data, np.ndarray) else plain
+            data = np.asarray(data)
+            data = data.astype(np.float32) if data.dtype == np.float64 else data
         if isinstance(data, np.generic):
             data = np.asarray(data)
         if dtype is not None:
@@ -56,8 +54,8 @@ class Tensor:
         if requires_grad and data.dtype not in FLOATS:
             raise TypeError(f"only float tensors can require a gradient, this one is {data.dtype}")
         self.data, self.grad, self.requires_grad = data, None, requires_grad
-        shared = source is not None and source.data is data  # the same memory has the same counter
-        self.node, self.slot, self.hooks, self.version = None, -1, None, source.version if shared else Version()
+        shares = isinstance(source, Tensor) and source.data is data  # the same memory has the same counter
+        self.node, self.slot, self.hooks, self.version = None, -1, None, source.version if shares else Version()
 
     @classmethod
     def wrap(cls, array, node=None, slot=-1, version=None) -> Tensor:
@@ -218,23 +216,23 @@ class Tensor:
         return self.data
 
     def __setitem__(self, index, value):
-        self._edit("x[...] = value", value)[_plain_index(index)] = _plain(value)
+        self._edit("x[...] = value", value)[_plain_index(index)] = plain(value)
 
     def add_(self, other, alpha=1.0) -> Tensor:
         """self += alpha * other, in place."""
-        data, other = self._edit("add_", other), _plain(other)
+        data, other = self._edit("add_", other), plain(other)
         data += other if alpha == 1.0 else np.asarray(alpha, data.dtype) * other
         return self
 
     def mul_(self, other) -> Tensor:
         """self *= other, in place."""
         data = self._edit("mul_", other)
-        data *= _plain(other)
+        data *= plain(other)
         return self
 
     def copy_(self, other) -> Tensor:
         """self[...] = other, in place."""
-        self._edit("copy_", other)[...] = _plain(other)
+        self._edit("copy_", other)[...] = plain(other)
         return self
 
     def zero_(self) -> Tensor:
@@ -244,12 +242,13 @@ class Tensor:
     # The operators and methods that are ops are attached by `minitransformer.ops`.
 
 
-def _plain(x):
+def plain(x):
+    """The array of a tensor; anything else as it is."""
     return x.data if isinstance(x, Tensor) else x
 
 
 def _plain_index(index):
-    return tuple(map(_plain, index)) if isinstance(index, tuple) else _plain(index)
+    return tuple(map(plain, index)) if isinstance(index, tuple) else plain(index)
 
 
 def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..tensor import Tensor
+from ..tensor import Tensor, plain
 from . import (
     activation,
     arithmetic,
@@ -50,21 +50,18 @@ Tensor.__neg__, Tensor.__abs__ = FUNCTIONS["neg"], FUNCTIONS["abs"]
 Tensor.__getitem__ = FUNCTIONS["index"]
 
 
-def _comparison(symbol):
-    def compare(self, other):
-        other = other.data if isinstance(other, Tensor) else other
-        return Tensor(getattr(self.data, symbol)(other))
+def _mask(symbol):
+    def operator(self, other):
+        return Tensor(getattr(self.data, symbol)(plain(other)))
 
-    compare.__doc__ = "A boolean tensor; no gradient."
-    return compare
+    operator.__doc__ = "A boolean tensor; no gradient. Between integers, & | ^ act on their bits."
+    return operator
 
 
-for _symbol in ("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__"):
-    setattr(Tensor, _symbol, _comparison(_symbol))
+for _symbol in "lt le gt ge eq ne and rand or ror xor rxor".split():
+    setattr(Tensor, f"__{_symbol}__", _mask(f"__{_symbol}__"))
 Tensor.__hash__ = object.__hash__
 Tensor.__invert__ = lambda self: Tensor(~self.data)
-Tensor.__and__ = Tensor.__rand__ = lambda self, other: Tensor(self.data & (other.data if isinstance(other, Tensor) else other))
-Tensor.__or__ = Tensor.__ror__ = lambda self, other: Tensor(self.data | (other.data if isinstance(other, Tensor) else other))
 
 
 @property

@@ -75,7 +75,7 @@ class Power(ElementWise):
 
     def forward(self, a, b):
         y = a**b
-        self.save(a, b, y)
+        self.save(a, b, y if self.needs[1] else None)
         return y
 
     def backward(self, dy):

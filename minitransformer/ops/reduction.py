@@ -97,7 +97,7 @@ class Variance(_Reduction):
     @computed_in_float32
     def forward(self, x, *, axis, correction, keepdims):
         self._start(x, axis)
-        self.divisor = x.dtype.type(self.count - correction)
+        self.divisor = self.count - correction
         if self.divisor <= 0:
             raise ValueError(f"var: {self.count} element(s) are too few for correction={correction}")
         centred = x - xp(x).mean(x, axis=axis, keepdims=True)
@@ -107,7 +107,7 @@ class Variance(_Reduction):
     @computed_in_float32
     def backward(self, dy):
         (centred,) = self.saved
-        return self._spread(dy * dy.dtype.type(2) / self.divisor) * centred
+        return self._spread(dy * 2 / self.divisor) * centred
 
 
 class LogSumExp(_Reduction):

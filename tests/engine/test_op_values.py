@@ -112,6 +112,60 @@ def test_extremes_neither_overflow_nor_warn():
     assert mt.logsumexp(mt.tensor([-np.inf, -np.inf])).item() == -np.inf
 
 
+def test_sigmoid_and_softplus_keep_the_digits_of_small_values():
+    x = mt.tensor([-30.0, -20.0], requires_grad=True)
+    for f in (mt.sigmoid, mt.softplus):
+        x.grad = None
+        y = f(x)
+        y.backward(np.ones(2))
+        np.testing.assert_allclose(y.data, np.exp(x.data), rtol=1e-6)  # both are exp x there, and so are the slopes
+        np.testing.assert_allclose(x.grad, np.exp(x.data), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_added_up_in_float32(dtype):
+    """In bfloat16 256 + 1 is 256, and float16 ends at 65504: neither may show in a sum."""
+    n = 100_000
+    x = mt.ones(n, dtype=dtype, requires_grad=True)
+    assert x[:1000].sum().item() == x[:1000].cumsum(0)[-1].item() == 1000 and x.mean().item() == 1
+    x.mean().backward()
+    np.testing.assert_allclose(x.grad.astype(np.float64), 1 / n, rtol=0.01)  # subnormal in float16
+    spread = mt.tensor(np.tile([0.0, 2.0], n // 2)).to(dtype)
+    assert spread.var(correction=0).item() == 1 and mt.mse_loss(spread, spread * 0).item() == 2
+    eps = 2.0**-8 if dtype == "bfloat16" else 2.0**-11
+    assert mt.logsumexp(x[:1000]).item() == pytest.approx(1 + math.log(1000), rel=eps)
+    assert mt.cross_entropy(mt.zeros(2000, 8, dtype=dtype), np.zeros(2000, int)).item() == pytest.approx(
+        math.log(8), rel=2 * eps
+    )
+    row = mt.zeros(1, dtype=dtype, requires_grad=True)
+    for function in (
+        lambda r: r + mt.zeros(1000, 1, dtype=dtype),
+        lambda r: r[np.zeros(1000, int)],
+        lambda r: r.gather(0, np.zeros(1, int)) + mt.zeros(1000, 1, dtype=dtype),
+    ):
+        row.grad = None
+        y = function(row)
+        y.backward(np.ones(y.shape))
+        assert row.grad.tolist() == [1000]
+    source = mt.ones(1000, dtype=dtype)
+    assert mt.zeros(1000, dtype=dtype).scatter_add(0, np.zeros(1000, int), source)[0].item() == 1000
+    assert mt.clamp(source, max=0.5).dtype == source.dtype
+
+
+def test_uniform_never_yields_its_upper_end(monkeypatch):
+    monkeypatch.setattr(mt.kernels, "random_bits", lambda key, offset, count: np.full(count, 2**32 - 1, np.uint32))
+    for dtype in ("float16", "bfloat16", "float32", "float64"):
+        dtype = mt.zeros(1, dtype=dtype).dtype
+        for low, high in (
+            (0.0, 1.0),
+            (1.0, 2.0),
+            (-5.0, -4.0),
+            (2.0**40, 2.0**40 + 1) if dtype.itemsize == 8 else (3, 7),
+        ):
+            value = float(mt.Generator(0).uniform((1,), low, high, dtype)[0])
+            assert low <= value < high
+
+
 def test_ties_share_the_gradient():
     x = mt.tensor([[2.0, 5.0, 5.0], [1.0, 1.0, 1.0]], requires_grad=True)
     x.max(axis=1).backward(np.array([6.0, 6.0]))
@@ -162,6 +216,8 @@ BAD = {
     "expand": (lambda: mt.ones(2).expand(3), ValueError, "does not broadcast"),
     "cat shapes": (lambda: mt.cat([mt.ones(2, 3), mt.ones(2, 4)]), ValueError, "does not fit beside"),
     "cat of nothing": (lambda: mt.cat([]), ValueError, "at least one"),
+    "stack axis": (lambda: mt.stack([mt.ones(2), mt.ones(2)], 2), ValueError, "axis 2 is out of range"),
+    "split into nothing": (lambda: mt.split(mt.ones(0), []), ValueError, "do not add up"),
     "split sizes": (lambda: mt.split(mt.ones(5), [2, 2]), ValueError, "do not add up to 5"),
     "pad": (lambda: mt.pad(mt.ones(2), ((1, -1),)), ValueError, "non-negative"),
     "clamp": (lambda: mt.clamp(mt.ones(2), 2, 1), ValueError, "min 2 is above max 1"),

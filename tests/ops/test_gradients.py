@@ -1,11 +1,13 @@
 """Every op × kernel set × dtype: is its backward the derivative of its forward?"""
 
+import numpy as np
 import pytest
 
 from minitransformer import kernels
 from minitransformer.function import OPS
-from minitransformer.gradient_check import check_ops
+from minitransformer.gradient_check import _tensors, check_ops, gradcheck
 from minitransformer.ops.samples import SAMPLES
+from minitransformer.random import Generator
 
 KERNEL_SETS = [name for name, reason in kernels.available().items() if not reason]
 
@@ -32,6 +34,20 @@ def test_gradient(op, kernel_set):
 def test_half_precision_is_storage_for_the_numpy_kernels(op, dtype):
     (row,) = check_ops([op], ["numpy"], [dtype])
     assert row.passed, row.detail
+
+
+def test_strided_samples_reach_the_op_strided():
+    for dtype in (np.float64, np.float32):
+        for sample in SAMPLES["Exp"](Generator(0)):
+            (x,) = _tensors(sample, np.dtype(dtype))
+            assert x.dtype == dtype and (x.data == sample.inputs[0].astype(dtype)).all()
+            assert x.data.flags.forc == ("strided" not in sample.note)
+
+
+def test_a_check_that_would_prove_nothing_does_not_pass():
+    assert not gradcheck(lambda x: x[:0], np.ones(3), raise_on_failure=False)
+    with pytest.raises(ValueError, match="no float tensor"):
+        gradcheck(lambda x: x > 0, np.ones(3))
 
 
 def test_an_op_without_samples_is_refused():
