@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <exception>
 #include <fstream>
 #include <memory>
 #include <new>
@@ -78,11 +79,16 @@ class Pool {
     explicit Pool(int threads) : threads_(threads), own_(new Counter[threads]), cpus_(allowed_cpus()) {
         sigset_t all, before;  // signals go to the user's threads
         sigfillset(&all);
+        workers_.reserve(threads);
         pthread_sigmask(SIG_BLOCK, &all, &before);
-        for (int t = 1; t < threads; t++) workers_.emplace_back([this, t] { work(t); });
+        try {
+            for (int t = 1; t < threads; t++) workers_.emplace_back([this, t] { work(t); });
+        } catch (const std::exception&) {  // the system grants no more: fewer give the same results
+            threads_ = int(workers_.size()) + 1;
+        }
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
-        pin_ = int(cpus_.size()) == threads;  // a smaller pool stays free: another process would pin to the same CPUs
-        for (int t = 1; pin_ && t < threads; t++) pin(t);
+        pin_ = int(cpus_.size()) == threads_;  // a smaller pool stays free: another process would pin to the same CPUs
+        for (int t = 1; pin_ && t < threads_; t++) pin(t);
     }
     ~Pool() {
         stop_.store(true);
@@ -187,7 +193,12 @@ Pool* acquire() {
         // one.
         static int registered = pthread_atfork(nullptr, nullptr, [] { pool = nullptr, busy.store(false); });
         (void)registered;
-        pool = new Pool(thread_count());
+        try {
+            pool = new Pool(thread_count());
+        } catch (const std::bad_alloc&) {
+            busy.store(false, std::memory_order_release);
+            return nullptr;
+        }
     }
     return pool;
 }

@@ -111,6 +111,9 @@ class Tensor:
             extra += ", requires_grad=True"
         return f"tensor({body}{extra})"
 
+    def __format__(self, spec):
+        return format(self.item(), spec) if spec and self.size == 1 else format(repr(self), spec)
+
     def __bool__(self):
         return bool(self.data)
 

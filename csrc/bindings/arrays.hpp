@@ -3,6 +3,8 @@
 // people; these are the ones that memory safety needs, for callers who come past it. Messages name the routine and
 // the argument.
 #pragma once
+#include <unistd.h>
+
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -106,12 +108,21 @@ template <class T> py::array zeros(const Shape& shape) {
 // Releases the GIL while a kernel runs, where there is enough work for another thread to make use of it.
 class WithoutGil {
   public:
-    explicit WithoutGil(double work) {
-        if (work > 20000) released_.emplace();
+    explicit WithoutGil(double work) : state_(work > 20000 ? PyEval_SaveThread() : nullptr) {}
+    // A daemon thread that comes back while the interpreter shuts down is ended by Python up to 3.13: its stack is
+    // unwound, but the arrays there must not be let go without the GIL. So it sleeps until the process has gone.
+    ~WithoutGil() {
+        if (!state_) return;
+        try {
+            PyEval_RestoreThread(state_);
+        } catch (...) {
+            for (;;) ::pause();
+        }
     }
+    WithoutGil(const WithoutGil&) = delete;
 
   private:
-    std::optional<py::gil_scoped_release> released_;
+    PyThreadState* state_;
 };
 
 }  // namespace mt

@@ -6,9 +6,11 @@ namespace mt {
 namespace {
 
 // The last two axes of x as the kernel takes them, x copied first where neither of them is laid out densely. An axis
-// of one element has no distance, so it counts as dense.
+// of one element has no distance, so it counts as dense; so does an empty x, which NumPy calls C-contiguous whatever
+// its strides.
 template <class T> Matrix<const T> matrix(py::array& x) {
     const int m = int(x.ndim()) - 2, n = m + 1;
+    if (x.size() == 0) return {data<T>(x), x.shape(n), 1};
     for (;;) {
         if (addressable<T>(x)) {
             const long row = stride<T>(x, m), column = stride<T>(x, n);

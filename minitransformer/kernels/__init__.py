@@ -11,8 +11,8 @@ that the current table holds. Tables are resolved in `use()`, once, not at each 
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
+import functools
 import types
 from dataclasses import dataclass, field
 
@@ -128,7 +128,7 @@ def current() -> KernelSet:
     return _current.get(_fastest)
 
 
-class use(contextlib.ContextDecorator):
+class use:
     """Run a `with` body, or a decorated function, with one kernel set: "numpy", "native", a `KernelSet`, or a module
     that defines routines.
 
@@ -146,6 +146,14 @@ class use(contextlib.ContextDecorator):
 
     def __exit__(self, *exception):
         _current.reset(self._tokens.pop())
+
+    def __call__(self, function):
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            with use(self._set):  # an instance a call: two threads may run the function at once
+                return function(*args, **kwargs)
+
+        return call
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,8 @@ def log_softmax_backward(dy, y, axis):
 
 
 def _norm(name, x, weight, bias=None):
+    if weight is None:
+        raise TypeError(f"{name}: weight must be a float array, got None")
     _rank(name, "x", x, 1)
     for label, array in (("weight", weight), ("bias", bias)):
         if array is not None:

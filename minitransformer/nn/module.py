@@ -9,8 +9,9 @@
             return self.down(mt.gelu(self.up(x)))
 
 There is no registration: what belongs to a module are the `Parameter`, `Buffer` and `Module` objects among its
-attributes, and those in lists or tuples there. Names are paths: "up.weight", "blocks.0.norm.bias". A tensor that is
-reached by two paths (tied weights) is one parameter, under the first of its names: counted, saved and optimised once.
+attributes, and those in lists, tuples and dicts there. Names are paths: "up.weight", "blocks.0.norm.bias". A tensor
+that is reached by two paths (tied weights) is one parameter, under the first of its names: counted, saved and optimised
+once.
 """
 
 from __future__ import annotations
@@ -56,14 +57,9 @@ class Module:
     # ------------------------------------------------------------ the tree
 
     def _items(self, kind):
-        """(name, value) for what this module itself holds of a kind, also in its lists and tuples."""
+        """(name, value) for what this module itself holds of a kind, also in its lists, tuples and dicts."""
         for name, value in vars(self).items():
-            if isinstance(value, kind):
-                yield name, value
-            elif isinstance(value, (list, tuple)):
-                for i, item in enumerate(value):
-                    if isinstance(item, kind):
-                        yield f"{name}.{i}", item
+            yield from _found(name, value, kind)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         return self._items(Module)
@@ -212,6 +208,14 @@ class Module:
             label = f"{first}:" if first == last else f"{first}-{last.rpartition('.')[2]}: each"
             lines.append(f"  {label} " + text.replace("\n", "\n  "))
         return "\n".join([head, *lines, ")"])
+
+
+def _found(name, value, kind):
+    if isinstance(value, kind):
+        yield name, value
+    elif isinstance(value, (list, tuple, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _found(f"{name}.{key}", item, kind)
 
 
 def _listed(names, most=5):

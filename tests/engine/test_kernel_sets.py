@@ -1,5 +1,6 @@
 """Choosing kernels: use, strict, fallback, explain, and a module of one's own."""
 
+import contextvars
 import inspect
 import subprocess
 import sys
@@ -70,19 +71,23 @@ def test_explain_says_whose_implementation_ran_and_why():
 
 
 def test_a_choice_holds_until_it_is_left():
-    choice = kernels.use("numpy")
     before = kernels.current()
-    choice.__enter__()
-    del choice  # nothing is undone by forgetting it
-    assert kernels.current().name == "numpy"
-    with kernels.use(before):
-        assert kernels.current() is before
+
+    def choose():
+        kernels.use("numpy").__enter__()  # nothing is undone by forgetting it
+        assert kernels.current().name == "numpy"
+        with kernels.use(before):
+            assert kernels.current() is before
+        assert kernels.current().name == "numpy"
+
+    contextvars.copy_context().run(choose)  # in a context of its own: all later tests would run on this choice
+    assert kernels.current() is before
 
     @kernels.use(module(softmax=lambda x, axis: x * 0))
     def decorated(n):
         return kernels.softmax(X, -1).sum() if n == 0 else decorated(n - 1)
 
-    assert decorated(2) == 0 and kernels.current().name == "numpy"
+    assert decorated(2) == 0 and kernels.current() is before
 
 
 def test_the_choice_belongs_to_the_context_not_to_the_process():

@@ -243,6 +243,7 @@ BAD = {
         lambda: mt.scaled_dot_product_attention(
             *[mt.ones(1, 2, 3, 4)] * 3, attn_mask=mt.zeros(3, 3, requires_grad=True)),
         TypeError, "constant"),
+    "no norm weight": (lambda: mt.rms_norm(mt.ones(2, 3), None), TypeError, "weight must be a float array, got None"),
     "layer norm weight": (lambda: mt.layer_norm(mt.ones(2, 3), mt.ones(4)), ValueError, r"weight must have shape"),
     "mse shapes": (lambda: mt.mse_loss(mt.ones(2), mt.ones(3)), ValueError, "differ"),
     "seed": (lambda: mt.Generator(-1), ValueError, "a seed is an integer"),

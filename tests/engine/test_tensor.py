@@ -40,6 +40,11 @@ def test_operators_with_an_array_on_the_left_ask_the_tensor():
     assert (mask ^ array).tolist() == (array ^ mask).tolist() == [False, True]
 
 
+def test_a_single_number_takes_a_format():
+    assert f"{mt.tensor(2.5):.2f}" == "2.50" and f"{mt.tensor([3]):>3}" == "  3"
+    assert f"{mt.tensor(2.5)}" == "tensor(2.5)"
+
+
 def test_sizes_and_axes_may_be_numpy_integers():
     n, x = np.int64(2), mt.ones(2, 3)
     assert mt.zeros(n).shape == (2,) and mt.ones(6).reshape(np.int64(-1)).shape == (6,)
@@ -143,21 +148,28 @@ def test_cotangents_of_a_single_number_stay_arrays(function, kernel_set):
         assert found[0] == found[1]
 
 
-def test_no_grad_as_a_decorator_serves_two_threads_at_once():
+@pytest.mark.parametrize("decorator", [mt.no_grad(), mt.kernels.use("numpy")])
+def test_a_decorated_function_serves_two_threads_at_once(decorator):
     inside, modes = threading.Barrier(2, timeout=10), []
 
-    @mt.no_grad()
+    def state():
+        return mt.is_grad_enabled() if isinstance(decorator, mt.no_grad) else mt.kernels.current()
+
+    @decorator
     def function(first):
         inside.wait()
         if not first:
             other.join(10)  # the first to enter leaves first, so a stack that both share would be popped wrongly
-        modes.append(mt.is_grad_enabled())
+        modes.append(state())
 
     def run(first):
         function(first)
-        modes.append(mt.is_grad_enabled())
+        modes.append(state())
 
+    outside = state()
+    with decorator:
+        within = state()
     other = threading.Thread(target=run, args=(True,))
     other.start()
     run(False)
-    assert modes == [False, True, False, True]
+    assert modes == [within, outside, within, outside]

@@ -138,3 +138,16 @@ def test_the_repr_is_the_tree():
 def test_a_module_without_forward():
     with pytest.raises(NotImplementedError, match="Module does not define forward"):
         nn.Module()(1)
+
+
+def test_layers_in_nested_lists_and_dicts_are_found():
+    class Holder(nn.Module):
+        def __init__(self):
+            self.by_name = {"a": nn.LayerNorm(2, bias=False)}
+            self.rows = [[nn.LayerNorm(3, bias=False)], (nn.LayerNorm(4, bias=False),)]
+
+    assert [name for name, _ in Holder().named_parameters()] == [
+        "by_name.a.weight",
+        "rows.0.0.weight",
+        "rows.1.0.weight",
+    ]
