@@ -215,8 +215,9 @@ def _as_tensors(inputs):
 def _constant(value, dtype, beside):
     """A number takes the float dtype of the tensors beside it, as in `x / math.sqrt(64)`; an array keeps its own."""
     if isinstance(value, (bool, int, float, np.generic)):
-        if dtype is None and beside:  # between integers
-            dtype = np.result_type(beside[0].dtype, value)
+        if dtype is None and beside:  # beside integers as NumPy has it, beside masks our default
+            masks = all(a.dtype == bool for a in beside)
+            dtype = np.float32 if masks and isinstance(value, float) else np.result_type(beside[0].dtype, value)
         namespace = xp(beside[0]) if beside else np
         return Tensor.wrap(namespace.asarray(value, dtype=dtype))
     return Tensor(value)

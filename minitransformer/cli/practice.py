@@ -74,7 +74,7 @@ def overview(console, known) -> None:
     following = next((e for e in known if state_of(e, done) != "passed"), None)
     if following:
         verb = "check" if state_of(following, done) == "started" else "start"
-        console.print(Text(f"\nNext:  {program()} practice {verb} {following.number}", "command"))
+        console.print(Text(f"\nNext:  {program()} practice {verb} {following.number}", "command"), soft_wrap=True)
     elif known:
         console.print(Text(f"\nAll {len(known)} passed. You have written the parts of a GPT.", "good"))
     else:

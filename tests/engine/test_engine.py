@@ -261,6 +261,12 @@ def test_numbers_take_the_dtype_of_the_tensor_beside_them():
             assert y.dtype == x.dtype
 
 
+def test_numbers_beside_a_mask_are_float32_and_integers_follow_numpy():
+    mask = leaf([1.0, -1.0]) > 0
+    assert mt.where(mask, 1.0, 0.0).dtype == np.float32 and mt.where(mask, 2, 3).dtype == np.int64
+    assert (mt.tensor([1, 2]) / mt.tensor([2, 4])).dtype == np.float64
+
+
 def test_two_float_dtypes_are_refused_by_name():
     with pytest.raises(TypeError, match=r"Add: input 1 is float64 but another is float32; convert one with \.to\(\)"):
         leaf([1.0]) + leaf([1.0], "float64")
