@@ -3,8 +3,8 @@
 #include "rows.hpp"
 #include "threads.hpp"
 
-// Each is one pass: the numbers between x and y stay in registers. Backward recomputes them from x, which costs less than to
-// keep them.
+// Each is one pass: the numbers between x and y stay in registers. Backward recomputes them from x, which costs less
+// than to keep them.
 
 namespace mt::MT_ISA {
 namespace {
@@ -21,7 +21,8 @@ template <class T, class Derivative> void map_backward(long n, const T* dy, cons
     parallel_for(n, 16384, [=](long begin, long end) {
         const T *d = dy + begin, *in = x + begin;
         T* out = dx + begin;
-        for_vectors<T>(end - begin, [=](long i, auto part) { part.put(out + i, part.get(d + i) * f(part.get(in + i))); });
+        for_vectors<T>(end - begin,
+                       [=](long i, auto part) { part.put(out + i, part.get(d + i) * f(part.get(in + i))); });
     });
 }
 

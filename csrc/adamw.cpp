@@ -6,7 +6,8 @@
 namespace mt::MT_ISA {
 namespace {
 
-// Seven numbers go to or from memory for a dozen operations: the memory's speed is the limit, so everything happens in one pass.
+// Seven numbers go to or from memory for a dozen operations: the memory's speed is the limit, so everything happens in
+// one pass.
 template <class T> void step(long n, T* parameter, const T* gradient, T* m, T* v, AdamW hyper) {
     const T beta1 = T(hyper.beta1), rest1 = T(1 - hyper.beta1), beta2 = T(hyper.beta2), rest2 = T(1 - hyper.beta2);
     const T decay = T(1 - hyper.lr * hyper.weight_decay), rate = T(hyper.lr / hyper.correction1);
@@ -53,7 +54,8 @@ template <class T> double squared_norm(long n, const T* x) {
     constexpr long most = 256;
     const long block = larger((n + most - 1) / most, 32768L);
     double sums[most];
-    parallel_for(n, block, [&](long begin, long end) { sums[begin / block] = squared_norm_of(end - begin, x + begin); });
+    parallel_for(n, block,
+                 [&](long begin, long end) { sums[begin / block] = squared_norm_of(end - begin, x + begin); });
     double sum = 0;
     for (long b = 0; b * block < n; b++) sum += sums[b];
     return sum;

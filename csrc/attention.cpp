@@ -1,14 +1,16 @@
 // Attention without the (queries × keys) matrix: its tiles are made, used and forgotten while they are in the cache.
 //
-//   forward   Sᵀ = K Qᵀ,  P = softmax,  Oᵀ += Vᵀ Pᵀ       a lane is a query: its maximum and its sum need no shuffling across lanes
-//   backward  S = Q Kᵀ,  dP = dO Vᵀ,  P = exp(S - lse),  dS = P (dP - delta),  dVᵀ += dOᵀ P,  dKᵀ += Qᵀ dS,  dQ += dS K
-//                                                         a lane is a key: its dk and dv are written once
+//   forward   Sᵀ = K Qᵀ,  P = softmax,  Oᵀ += Vᵀ Pᵀ
+//             a lane is a query: its maximum and its sum need no shuffling across lanes
+//   backward  S = Q Kᵀ,  dP = dO Vᵀ,  P = exp(S - lse),  dS = P (dP - delta),  dVᵀ += dOᵀ P,  dKᵀ += Qᵀ dS,
+//             dQ += dS K; a lane is a key: its dk and dv are written once
 //
-// What is transposed, once, is a strip: as many queries (or keys) as a tile has COLUMNS. It is used against the whole sequence.
-// Causal: strips above the diagonal are skipped; where it crosses one, all is computed and the part above it then hidden.
-// No result depends on the number of threads.
+// What is transposed, once, is a strip: as many queries (or keys) as a tile has COLUMNS. It is used against the whole
+// sequence. Causal: strips above the diagonal are skipped; where it crosses one, all is computed and the part above it
+// then hidden. No result depends on the number of threads.
 //
-// Sources: Milakov & Gimelshein 2018 (online softmax); Dao et al. 2022 (FlashAttention); Dao 2023 (parallel over the sequence).
+// Sources: Milakov & Gimelshein 2018 (online softmax); Dao et al. 2022 (FlashAttention); Dao 2023 (parallel over the
+// sequence).
 #include "attention.hpp"
 
 #include "rows.hpp"
@@ -22,7 +24,7 @@ namespace {
 constexpr long KEYS = 128;         // a block of keys; a multiple of every COLUMNS
 constexpr long QUERIES = 96;       // a block of queries in backward; a multiple of ROWS
 constexpr long GROUP = 4;          // strips of queries that use a block of keys in turn
-constexpr long SEGMENTS = 16;      // backward: heads × segments of each are at least as many, so that all threads have work
+constexpr long SEGMENTS = 16;      // backward: heads × segments of each are at least as many: work for all threads
 constexpr double SMALL = 3e5;      // multiplications below which one thread is faster than two
 
 template <class T> constexpr T INFINITE = T(__builtin_inf());
@@ -30,7 +32,8 @@ template <class T> constexpr T INFINITE = T(__builtin_inf());
 MT_INLINE float logarithm(float x) { return __builtin_logf(x); }
 MT_INLINE double logarithm(double x) { return __builtin_log(x); }
 
-// In place of the maximum (or lse) of a row that sees no key, which is -inf: exp(-inf - 0) is the wanted 0, exp(-inf + inf) were NaN.
+// In place of the maximum (or lse) of a row that sees no key, which is -inf: exp(-inf - 0) is the wanted 0, exp(-inf +
+// inf) were NaN.
 template <class T> MT_INLINE T finite(T x) { return x == -INFINITE<T> ? T(0) : x; }
 template <class T> MT_INLINE vec<T> finite(vec<T> x) { return x == splat(-INFINITE<T>) ? vec<T>{} : x; }
 
@@ -53,7 +56,8 @@ template <class T> Head<T> head_of(const AttentionInput<T>& in, long head) {
 }
 
 template <class T> int threads_for(const AttentionInput<T>& in, long items) {
-    const double work = double(in.batches * in.heads) * double(in.queries) * double(in.keys) * double(in.width + in.value_width);
+    const double work =
+        double(in.batches * in.heads) * double(in.queries) * double(in.keys) * double(in.width + in.value_width);
     return work < SMALL ? 1 : int(larger(1l, smaller(items, long(thread_count()))));
 }
 
@@ -63,7 +67,8 @@ template <class T> MT_INLINE void hide(T* row, long from, long to) {
 }
 
 // s_rj += mask[r along_rows + j along_lanes], j < columns <= COLUMNS
-template <class T> void add_mask(T* s, long s_row, long rows, long columns, const T* mask, long along_rows, long along_lanes) {
+template <class T>
+void add_mask(T* s, long s_row, long rows, long columns, const T* mask, long along_rows, long along_lanes) {
     for (long r = 0; r < rows; r++, s += s_row, mask += along_rows) {
         if (along_lanes == 1)
             for_vectors<T>(columns, [&](long j, auto part) { part.put(s + j, part.get(s + j) + part.get(mask + j)); });
@@ -72,15 +77,18 @@ template <class T> void add_mask(T* s, long s_row, long rows, long columns, cons
     }
 }
 
-// Sᵀ (keys × COLUMNS) of the keys from `first` on, which lie side by side at k, and the strip qt (times scale) from `query` on.
+// Sᵀ (keys × COLUMNS) of the keys from `first` on, which lie side by side at k, and the strip qt (times scale) from
+// `query` on.
 template <class T>
-void scores(const AttentionInput<T>& in, const Head<T>& head, const T* k, long first, long keys, const T* qt, long query, T* s) {
+void scores(const AttentionInput<T>& in, const Head<T>& head, const T* k, long first, long keys, const T* qt,
+            long query, T* s) {
     constexpr long C = COLUMNS<T>;
     product<T>(keys, C, in.width, k, in.width, 1, qt, C, s, C, false);
     if (head.mask)
-        add_mask(s, C, keys, smaller(C, in.queries - query), head.mask + query * in.mask.query + first * in.mask.key, in.mask.key,
-                 in.mask.query);
-    for (long j = larger(0l, query + head.shift - first); j < keys; j++) hide(s + j * C, 0, first + j - head.shift - query);
+        add_mask(s, C, keys, smaller(C, in.queries - query), head.mask + query * in.mask.query + first * in.mask.key,
+                 in.mask.key, in.mask.query);
+    for (long j = larger(0l, query + head.shift - first); j < keys; j++)
+        hide(s + j * C, 0, first + j - head.shift - query);
 }
 
 // The queries of a strip, transposed, times scale: width × COLUMNS, zeros beyond the last query.
@@ -123,7 +131,8 @@ template <class T> struct ForwardSpace {
     }
 };
 
-// s becomes p = exp(s - maximum), and maximum and sum move on. What was summed up before must be multiplied by `rescale`.
+// s becomes p = exp(s - maximum), and maximum and sum move on. What was summed up before must be multiplied by
+// `rescale`.
 template <class T> void online_softmax(T* s, long keys, T* maximum, T* sum, T* rescale) {
     constexpr long C = COLUMNS<T>;
     for (long c = 0; c < C; c += lanes<T>) {
@@ -158,7 +167,8 @@ template <class T> void begin(const AttentionInput<T>& in, const Head<T>& head, 
     __builtin_memset(strip.ot, 0, sizeof(T) * size_t(COLUMNS<T> * in.value_width));
 }
 
-template <class T> void finish(const AttentionInput<T>& in, long query, const Strip<T>& strip, T* o, long o_row, T* lse) {
+template <class T>
+void finish(const AttentionInput<T>& in, long query, const Strip<T>& strip, T* o, long o_row, T* lse) {
     const long rows = smaller(COLUMNS<T>, in.queries - query);
     for (long j = 0; j < rows; j++) lse[query + j] = strip.maximum[j] + logarithm(strip.sum[j]);
     for (long j = 0; j < COLUMNS<T>; j++) strip.sum[j] = T(1) / (strip.sum[j] == 0 ? T(1) : strip.sum[j]);
@@ -168,7 +178,8 @@ template <class T> void finish(const AttentionInput<T>& in, long query, const St
 
 // One work item: GROUP strips of a head, from the query `from` on.
 template <class T>
-void attend(const AttentionInput<T>& in, const Head<T>& head, long from, long to, const ForwardSpace<T>& space, T* o, long o_row, T* lse) {
+void attend(const AttentionInput<T>& in, const Head<T>& head, long from, long to, const ForwardSpace<T>& space, T* o,
+            long o_row, T* lse) {
     constexpr long C = COLUMNS<T>;
     for (long i = from; i < to; i += C) begin(in, head, i, space.strips[(i - from) / C]);
     const long seen = smaller(in.keys, to + head.shift);
@@ -200,7 +211,8 @@ template <class T> void attend_one(const AttentionInput<T>& in, const Head<T>& h
         const T before = maximum;
         for (long j = 0; j < keys; j++) {
             const T* k = head.k + (first + j) * in.k.row;
-            s[j] = T(in.scale) * sum_vectors<T>(in.width, [&](long n, auto part) { return part.get(q + n) * part.get(k + n); });
+            s[j] = T(in.scale) *
+                   sum_vectors<T>(in.width, [&](long n, auto part) { return part.get(q + n) * part.get(k + n); });
             if (head.mask) s[j] += head.mask[i * in.mask.query + (first + j) * in.mask.key];
             maximum = larger(maximum, s[j]);
         }
@@ -231,7 +243,8 @@ template <class T> void forward(const AttentionInput<T>& in, Heads<T> o, T* lse)
     const long heads = in.batches * in.heads;
     const bool few = 4 * in.queries <= COLUMNS<T>;
     const long strips = divide_up(in.queries, COLUMNS<T>);
-    const long rows = few ? 1 : heads * divide_up(strips, GROUP) < SEGMENTS ? COLUMNS<T> : GROUP * COLUMNS<T>;  // of a work item
+    const long strips_each = heads * divide_up(strips, GROUP) < SEGMENTS ? 1 : GROUP;
+    const long rows = few ? 1 : strips_each * COLUMNS<T>;  // of a work item
     const long items = divide_up(in.queries, rows);
     const int threads = threads_for(in, heads * items);
     const long size = few ? KEYS : ForwardSpace<T>(in, nullptr).size;
@@ -285,7 +298,8 @@ template <class T> struct BackwardSpace {
 
     BackwardSpace(const AttentionInput<T>& in, T* memory) : wide(round_up(in.width, COLUMNS<T>)) {
         Cutter<T> cut{memory};
-        kt = cut(KEYS * in.width), vt = cut(KEYS * in.value_width), dkt = cut(KEYS * in.width), dvt = cut(KEYS * in.value_width);
+        kt = cut(KEYS * in.width), vt = cut(KEYS * in.value_width), dkt = cut(KEYS * in.width),
+        dvt = cut(KEYS * in.value_width);
         k = cut(KEYS * wide), q = cut(QUERIES * in.width), dout = cut(QUERIES * in.value_width);
         p = cut(QUERIES * KEYS), ds = cut(QUERIES * KEYS);
         size = cut.size;
@@ -302,7 +316,10 @@ void load_keys(const AttentionInput<T>& in, const Head<T>& head, long first, lon
     for (long c = 0; c < keys; c += C) {
         const long rows = smaller(C, keys - c);
         T *kt = space.kt + c * d, *vt = space.vt + c * e;
-        if (rows < C) __builtin_memset(kt, 0, sizeof(T) * size_t(C * d)), __builtin_memset(vt, 0, sizeof(T) * size_t(C * e));
+        if (rows < C) {
+            __builtin_memset(kt, 0, sizeof(T) * size_t(C * d));
+            __builtin_memset(vt, 0, sizeof(T) * size_t(C * e));
+        }
         transpose(head.k + (first + c) * in.k.row, in.k.row, rows, d, kt, C, T(in.scale), false);
         transpose(head.v + (first + c) * in.v.row, in.v.row, rows, e, vt, C, T(1), false);
     }
@@ -314,10 +331,11 @@ void load_keys(const AttentionInput<T>& in, const Head<T>& head, long first, lon
     }
 }
 
-// Adds what the queries from .. from + queries - 1 (q, dout: side by side) give to dk and dv of the block of keys, and to dq.
+// Adds what the queries from .. from + queries - 1 (q, dout: side by side) give to dk and dv of the block of keys, and
+// to dq.
 template <class T>
-void visit(const AttentionInput<T>& in, const Head<T>& head, long first, long keys, long from, long queries, const T* q, const T* dout,
-           const T* lse, const T* delta, const BackwardSpace<T>& space, T* dq, long dq_row) {
+void visit(const AttentionInput<T>& in, const Head<T>& head, long first, long keys, long from, long queries, const T* q,
+           const T* dout, const T* lse, const T* delta, const BackwardSpace<T>& space, T* dq, long dq_row) {
     constexpr long C = COLUMNS<T>;
     const long d = in.width, e = in.value_width;
     for (long c = 0; c < keys; c += C) {
@@ -328,8 +346,9 @@ void visit(const AttentionInput<T>& in, const Head<T>& head, long first, long ke
         product<T>(rows, C, d, q + begin * d, d, 1, space.kt + c * d, C, p, KEYS, false);
         product<T>(rows, C, e, dout + begin * e, e, 1, space.vt + c * e, C, ds, KEYS, false);
         if (head.mask)
-            add_mask(p, KEYS, rows, smaller(C, keys - c), head.mask + (from + begin) * in.mask.query + (first + c) * in.mask.key,
-                     in.mask.query, in.mask.key);
+            add_mask(p, KEYS, rows, smaller(C, keys - c),
+                     head.mask + (from + begin) * in.mask.query + (first + c) * in.mask.key, in.mask.query,
+                     in.mask.key);
         for (long r = 0; r < rows; r++) {
             const long i = from + begin + r;
             T *pi = p + r * KEYS, *dsi = ds + r * KEYS;
@@ -346,17 +365,19 @@ void visit(const AttentionInput<T>& in, const Head<T>& head, long first, long ke
     }
     for (long r = 0; r < queries; r += ROWS) {
         const long rows = smaller(ROWS, queries - r), seen = smaller(keys, from + r + rows + head.shift - first);
-        product<T>(rows, d, seen, space.ds + r * KEYS, KEYS, 1, space.k, space.wide, dq + (from + r) * dq_row, dq_row, true);
+        product<T>(rows, d, seen, space.ds + r * KEYS, KEYS, 1, space.k, space.wide, dq + (from + r) * dq_row, dq_row,
+                   true);
     }
 }
 
 template <class T>
-void backward(const AttentionInput<T>& in, Heads<const T> dout, Heads<const T> o, const T* lse, Heads<T> dq, Heads<T> dk, Heads<T> dv) {
+void backward(const AttentionInput<T>& in, Heads<const T> dout, Heads<const T> o, const T* lse, Heads<T> dq,
+              Heads<T> dk, Heads<T> dv) {
     constexpr long C = COLUMNS<T>;
     const long heads = in.batches * in.heads, d = in.width, e = in.value_width;
 
-    // The blocks of keys are dealt out to segments; each has a dq of its own, the first the output itself. In the end they are
-    // added up in order.
+    // The blocks of keys are dealt out to segments; each has a dq of its own, the first the output itself. In the end
+    // they are added up in order.
     const long segments = larger(1l, smaller(divide_up(in.keys, KEYS), divide_up(SEGMENTS, larger(1l, heads))));
     const long query_blocks = divide_up(in.queries, QUERIES);
     const int threads = threads_for(in, heads * larger(segments, query_blocks));
@@ -373,11 +394,13 @@ void backward(const AttentionInput<T>& in, Heads<const T> dout, Heads<const T> o
                 const T *x = a + i * dout.row, *y = b + i * o.row;
                 prefetch(x + AHEAD * dout.row, e);
                 prefetch(y + AHEAD * o.row, e);
-                delta[h * in.queries + i] = sum_vectors<T>(e, [&](long n, auto part) { return part.get(x + n) * part.get(y + n); });
+                delta[h * in.queries + i] =
+                    sum_vectors<T>(e, [&](long n, auto part) { return part.get(x + n) * part.get(y + n); });
                 __builtin_memset(head_of(in, dq, h) + i * dq.row, 0, sizeof(T) * size_t(d));
             }
             for (long s = 1; s < segments; s++)
-                __builtin_memset(partial + ((s - 1) * rows + h * in.queries + from) * d, 0, sizeof(T) * size_t((to - from) * d));
+                __builtin_memset(partial + ((s - 1) * rows + h * in.queries + from) * d, 0,
+                                 sizeof(T) * size_t((to - from) * d));
         }
         team.barrier();
 
@@ -392,13 +415,15 @@ void backward(const AttentionInput<T>& in, Heads<const T> dout, Heads<const T> o
                     const long queries = smaller(QUERIES, in.queries - from);
                     const T* q = compact(head.q + from * in.q.row, in.q.row, queries, d, space.q);
                     const T* dy = compact(head_of(in, dout, h) + from * dout.row, dout.row, queries, e, space.dout);
-                    visit(in, head, first, keys, from, queries, q, dy, lse + h * in.queries, delta + h * in.queries, space, out,
-                          segment ? d : dq.row);
+                    visit(in, head, first, keys, from, queries, q, dy, lse + h * in.queries, delta + h * in.queries,
+                          space, out, segment ? d : dq.row);
                 }
                 for (long c = 0; c < keys; c += C) {
                     const long n = smaller(C, keys - c);
-                    transpose(space.dkt + c * d, C, d, n, head_of(in, dk, h) + (first + c) * dk.row, dk.row, T(in.scale), true);
-                    transpose(space.dvt + c * e, C, e, n, head_of(in, dv, h) + (first + c) * dv.row, dv.row, T(1), true);
+                    transpose(space.dkt + c * d, C, d, n, head_of(in, dk, h) + (first + c) * dk.row, dk.row,
+                              T(in.scale), true);
+                    transpose(space.dvt + c * e, C, e, n, head_of(in, dv, h) + (first + c) * dv.row, dv.row, T(1),
+                              true);
                 }
             }
         }

@@ -4,8 +4,8 @@
 
 namespace mt {
 
-// A (batch, head, row, width) array: distances in elements, 1 along the width. So (B, H, T, d) views of a (B, T, H, d) or
-// (B, T, 3, H, d) buffer need no copy.
+// A (batch, head, row, width) array: distances in elements, 1 along the width. So (B, H, T, d) views of a (B, T, H, d)
+// or (B, T, 3, H, d) buffer need no copy.
 template <class T>
 struct Heads {
     T* data;
@@ -35,7 +35,8 @@ struct AttentionKernels {
     // The gradients dq, dk, dv for the cotangent `dout` of o. Throws std::bad_alloc.
     void (*backward)(const AttentionInput<T>& in, Heads<const T> dout, Heads<const T> o, const T* lse, Heads<T> dq,
                      Heads<T> dk, Heads<T> dv);
-    // p (batches, heads, queries, keys) contiguous: exp(score - lse), of the scores that `forward` computes. in.v is unused.
+    // p (batches, heads, queries, keys) contiguous: exp(score - lse), of the scores that `forward` computes. in.v is
+    // unused.
     void (*probabilities)(const AttentionInput<T>& in, const T* lse, T* p);
 };
 MT_KERNELS(AttentionKernels, attention_kernels)

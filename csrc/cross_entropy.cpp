@@ -3,8 +3,8 @@
 #include "rows.hpp"
 #include "threads.hpp"
 
-// Two passes over each row of logits forward (maximum, sum) and one backward. Probabilities are never stored: from lse they are one
-// exp away. A row of 50,000 floats stays in the L2 cache between the passes.
+// Two passes over each row of logits forward (maximum, sum) and one backward. Probabilities are never stored: from lse
+// they are one exp away. A row of 50,000 floats stays in the L2 cache between the passes.
 
 namespace mt::MT_ISA {
 namespace {
@@ -25,7 +25,8 @@ template <class T> void forward(long rows, long width, const T* logits, Targets 
             }
             T loss = log_sum - certain * (x[targets.index[r]] - top);
             if (smoothing != 0)  // else an x of -inf would make 0 · mean(x) NaN
-                loss -= smoothing * (sum_vectors<T>(width, [=](long i, auto part) { return part.get(x + i, top) - top; }) / width);
+                loss -= smoothing *
+                        (sum_vectors<T>(width, [=](long i, auto part) { return part.get(x + i, top) - top; }) / width);
             losses[r] = loss;
         }
     });
@@ -42,7 +43,8 @@ void backward(long rows, long width, const T* dlosses, const T* logits, Targets 
                 continue;
             }
             const T *x = logits + r * width, d = dlosses[r], l = lse[r];
-            for_vectors<T>(width, [=](long i, auto part) { part.put(dx + i, d * (vexp(part.get(x + i) - l) - uniform)); });
+            for_vectors<T>(width,
+                           [=](long i, auto part) { part.put(dx + i, d * (vexp(part.get(x + i) - l) - uniform)); });
             dx[targets.index[r]] -= d * certain;
         }
     });

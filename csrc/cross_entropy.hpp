@@ -14,7 +14,8 @@ struct Targets {
 
 template <class T> struct CrossEntropyKernels {
     void (*forward)(long rows, long width, const T* logits, Targets targets, T* losses, T* lse);
-    void (*backward)(long rows, long width, const T* dlosses, const T* logits, Targets targets, const T* lse, T* dlogits);
+    void (*backward)(long rows, long width, const T* dlosses, const T* logits, Targets targets, const T* lse,
+                     T* dlogits);
 };
 
 MT_KERNELS(CrossEntropyKernels, cross_entropy_kernels)

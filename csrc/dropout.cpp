@@ -8,7 +8,7 @@ namespace {
 
 template <class T> void drop(int n, const T* x, const uint32_t* words, uint32_t limit, T keep, T* y) {
     for (int i = 0; i < n; i++) {
-        const T scaled = x[i] / keep;  // also where it is not needed: without a branch the compiler makes vectors of this loop
+        const T scaled = x[i] / keep;  // also where it is not needed: a loop without a branch becomes vectors
         y[i] = words[i] > limit ? scaled : T(0);
     }
 }

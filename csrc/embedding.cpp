@@ -3,14 +3,16 @@
 #include "rows.hpp"
 #include "threads.hpp"
 
-// Scattering dy_i into row indices_i needs locks or atomic adds, whose order changes from run to run. Gathering does not: a stable
-// counting sort finds the i of each row, and whoever owns the row adds them up in registers and writes it once.
+// Scattering dy_i into row indices_i needs locks or atomic adds, whose order changes from run to run. Gathering does
+// not: a stable counting sort finds the i of each row, and whoever owns the row adds them up in registers and writes it
+// once.
 
 namespace mt::MT_ISA {
 namespace {
 
 template <class T>
-void backward(long count, long width, long rows, const T* dy, const int64_t* indices, T* dweight, long* starts, long* order) {
+void backward(long count, long width, long rows, const T* dy, const int64_t* indices, T* dweight, long* starts,
+              long* order) {
     __builtin_memset(starts, 0, sizeof(long) * (rows + 1));
     for (long i = 0; i < count; i++) starts[indices[i] + 1]++;
     for (long r = 0; r < rows; r++) starts[r + 1] += starts[r];

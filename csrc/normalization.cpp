@@ -3,7 +3,8 @@
 #include "rows.hpp"
 #include "threads.hpp"
 
-// Both norms are one loop: RMS norm is layer norm that leaves the mean where it is (`centred` = false: mean 0, no dbias).
+// Both norms are one loop: RMS norm is layer norm that leaves the mean where it is (`centred` = false: mean 0, no
+// dbias).
 
 namespace mt::MT_ISA {
 namespace {
@@ -19,8 +20,10 @@ void forward(long rows, long width, const T* x, const T* weight, const T* bias, 
             const T* in = x + r * width;
             T* out = y + r * width;
             T m = 0;
-            if constexpr (centred) mean[r] = m = sum_vectors<T>(width, [=](long i, auto part) { return part.get(in + i); }) / n;
-            // The row is in the L1 cache by now: a second pass for the variance costs next to nothing and does not cancel.
+            if constexpr (centred)
+                mean[r] = m = sum_vectors<T>(width, [=](long i, auto part) { return part.get(in + i); }) / n;
+            // The row is in the L1 cache by now: a second pass for the variance costs next to nothing and does not
+            // cancel.
             const T squares = sum_vectors<T>(width, [=](long i, auto part) {
                 vec<T> c = part.get(in + i, m) - m;
                 return c * c;
@@ -40,18 +43,19 @@ void forward(long rows, long width, const T* x, const T* weight, const T* bias, 
 
 // `count` rows together, so that dweight and dbias are read and written once for all of them.
 template <class T, bool centred, int count>
-void backward_rows(long r, long width, const T* dy, const T* x, const T* weight, const T* mean, const T* rstd, T* dx, T* dweight,
-                   T* dbias) {
+void backward_rows(long r, long width, const T* dy, const T* x, const T* weight, const T* mean, const T* rstd, T* dx,
+                   T* dweight, T* dbias) {
     T m[count], s[count];
     vec<T> sum_g[count] = {}, sum_gh[count] = {};
     for (int k = 0; k < count; k++) m[k] = centred ? mean[r + k] : T(0), s[k] = rstd[r + k];
     const T *dy_r = dy + r * width, *x_r = x + r * width;
-    for_vectors<T>(width, [&](long i, auto part) [[gnu::always_inline]] {
+    for_vectors<T>(width, [&](long i, auto part) __attribute__((always_inline)) {
         const vec<T> w = part.get(weight + i);
         vec<T> dw = part.get(dweight + i), db = {};
         if constexpr (centred) db = part.get(dbias + i);
         for (int k = 0; k < count; k++) {
-            const vec<T> d = part.get(dy_r + k * width + i), h = (part.get(x_r + k * width + i) - m[k]) * s[k], g = d * w;
+            const vec<T> d = part.get(dy_r + k * width + i), h = (part.get(x_r + k * width + i) - m[k]) * s[k],
+                         g = d * w;
             dw += d * h;
             db += d;
             sum_g[k] += g;
@@ -61,7 +65,8 @@ void backward_rows(long r, long width, const T* dy, const T* x, const T* weight,
         if constexpr (centred) part.put(dbias + i, db);
     });
     for (int k = 0; k < count; k++) {
-        const T mean_g = centred ? hsum(sum_g[k]) / width : T(0), mean_gh = hsum(sum_gh[k]) / width, mk = m[k], sk = s[k];
+        const T mean_g = centred ? hsum(sum_g[k]) / width : T(0), mean_gh = hsum(sum_gh[k]) / width, mk = m[k],
+                sk = s[k];
         const T *d = dy_r + k * width, *in = x_r + k * width;
         T* out = dx + (r + k) * width;
         for_vectors<T>(width, [=](long i, auto part) {
@@ -72,8 +77,8 @@ void backward_rows(long r, long width, const T* dy, const T* x, const T* weight,
 }
 
 template <class T, bool centred>
-void backward(long rows, long width, const T* dy, const T* x, const T* weight, const T* mean, const T* rstd, T* dx, T* dweight,
-              T* dbias, T* partial) {
+void backward(long rows, long width, const T* dy, const T* x, const T* weight, const T* mean, const T* rstd, T* dx,
+              T* dweight, T* dbias, T* partial) {
     constexpr long sums = centred ? 2 : 1;
     const long per_block = rows_per_norm_block(rows), blocks = norm_blocks(rows);
     // Blocks may be small: several of them make a piece of work.
@@ -104,8 +109,8 @@ template <class T> void rms_norm(long rows, long width, const T* x, const T* wei
 }
 
 template <class T>
-void rms_norm_backward(long rows, long width, const T* dy, const T* x, const T* weight, const T* rstd, T* dx, T* dweight,
-                       T* partial) {
+void rms_norm_backward(long rows, long width, const T* dy, const T* x, const T* weight, const T* rstd, T* dx,
+                       T* dweight, T* partial) {
     backward<T, false>(rows, width, dy, x, weight, nullptr, rstd, dx, dweight, nullptr, partial);
 }
 

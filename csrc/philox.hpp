@@ -9,8 +9,8 @@ namespace mt::MT_ISA {
 inline constexpr int philox_counters = 64;                  // in one call: the compiler makes vectors of them
 inline constexpr int philox_words = 4 * philox_counters;
 
-// words[4 i + lane] for the counters offset + i. Ten rounds of two 32 × 32 -> 64 bit products, of which the high halves mix with the
-// other words and with the key, and the key moves on.
+// words[4 i + lane] for the counters offset + i. Ten rounds of two 32 × 32 -> 64 bit products, of which the high halves
+// mix with the other words and with the key, and the key moves on.
 [[gnu::noinline]] static void philox(uint64_t key, uint64_t offset, uint32_t* words) {
     uint32_t c0[philox_counters], c1[philox_counters], c2[philox_counters], c3[philox_counters];
     for (int i = 0; i < philox_counters; i++) {

@@ -25,8 +25,8 @@ template <class T, class Body> MT_INLINE void for_vectors(long n, Body body) {
     if (i < n) body(i, PartOfVector<T>{int(n - i)});
 }
 
-// Σ body(i, part) over the row. Four running sums: one would wait for each addition. Lanes outside the row count too, so `body`
-// fills them with what gives 0.
+// Σ body(i, part) over the row. Four running sums: one would wait for each addition. Lanes outside the row count too,
+// so `body` fills them with what gives 0.
 template <class T, class Body> MT_INLINE T sum_vectors(long n, Body body) {
     vec<T> sum[4] = {};
     long i = 0;

@@ -160,7 +160,7 @@ template <class T> MT_INLINE vec<T> scale_by_power(vec<T> x, ints<T> n) {
 // x = n ln 2 + r with |r| <= ln 2 / 2: gives n and exp(r) - 1 (Taylor's series: the first term left out is below eps/8)
 template <class T> MT_INLINE vec<T> reduced_expm1(vec<T> x, ints<T>& n) {
     constexpr bool single = sizeof(T) == 4;
-    constexpr T round = single ? T(12582912) : T(6755399441055744);  // 1.5 2^mantissa: adding it rounds to whole numbers
+    constexpr T round = single ? T(12582912) : T(6755399441055744);  // 1.5 2^mantissa: adding it rounds to integers
     constexpr T log2_e = T(1.44269504088896340736);
     constexpr T ln2_high = single ? T(0.693359375) : T(6.93147180369123816490e-01);  // few bits: n ln2_high is exact
     constexpr T ln2_low = single ? T(-2.12194440054690583e-4) : T(1.90821492927058770002e-10);

@@ -3,8 +3,8 @@
 #include "rows.hpp"
 #include "threads.hpp"
 
-// Along the last axis the vectors lie in the row; along any other axis they lie across it, `lanes` neighbouring lines at a time,
-// so that no axis needs a transposed copy. A line stays in the cache between its passes.
+// Along the last axis the vectors lie in the row; along any other axis they lie across it, `lanes` neighbouring lines
+// at a time, so that no axis needs a transposed copy. A line stays in the cache between its passes.
 
 namespace mt::MT_ISA {
 namespace {
@@ -61,7 +61,8 @@ template <class T> void softmax_backward(AxisView s, const T* dy, const T* y, T*
     each_line<T>(
         s,
         [=](long at) {
-            const T dot = sum_vectors<T>(s.n, [=](long i, auto part) { return part.get(dy + at + i) * part.get(y + at + i); });
+            const T dot =
+                sum_vectors<T>(s.n, [=](long i, auto part) { return part.get(dy + at + i) * part.get(y + at + i); });
             for_vectors<T>(s.n, [=](long i, auto part) {
                 part.put(dx + at + i, part.get(y + at + i) * (part.get(dy + at + i) - dot));
             });

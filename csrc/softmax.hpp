@@ -4,7 +4,8 @@
 
 namespace mt {
 
-// A C-contiguous array seen from one of its axes: `outer` is the product of the axes before it, `inner` of those behind it.
+// A C-contiguous array seen from one of its axes: `outer` is the product of the axes before it, `inner` of those behind
+// it.
 struct AxisView {
     long outer, n, inner;
 };

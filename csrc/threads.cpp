@@ -119,8 +119,8 @@ class Pool {
     struct alignas(64) Counter { std::atomic<long> value{0}; };
 
     // A region is announced by a new word and entered through a gate that shows the same word. The caller shuts it when
-    // the work is done and waits for those inside only: a worker that is asleep, or whose CPU another process has, costs
-    // nothing but its help. Who is inside is waited for, so everything it reads stays as it is.
+    // the work is done and waits for those inside only: a worker that is asleep, or whose CPU another process has,
+    // costs nothing but its help. Who is inside is waited for, so everything it reads stays as it is.
     static constexpr uint32_t step = 2048;  // the low 11 bits of a word: threads asked for
     static constexpr int spins = 4000;      // some 50 us: the next kernel is usually there by then
 
@@ -224,7 +224,8 @@ void set_thread_count(int n) {
 
 bool Team::Shared::enter(uint32_t word) {
     for (uint64_t seen = gate.load(std::memory_order_acquire); seen >> 32 == word && !(seen & closed);)
-        if (gate.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire)) return true;
+        if (gate.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_acquire))
+            return true;
     return false;
 }
 

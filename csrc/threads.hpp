@@ -19,8 +19,8 @@ namespace mt {
 int thread_count();            // of a region: set_thread_count, else MINITRANSFORMER_NUM_THREADS, else the CPUs allowed
 void set_thread_count(int n);  // 1 <= n <= 1024, else std::invalid_argument; waits for a running region
 
-// The threads of one region, as one of them sees it. A worker that comes late finds less left to do, or the region closed:
-// so work is divided by next_item() and never by the number of threads.
+// The threads of one region, as one of them sees it. A worker that comes late finds less left to do, or the region
+// closed: so work is divided by next_item() and never by the number of threads.
 class Team {
   public:
     struct Shared {  // each counter has a cache line of its own

@@ -1,9 +1,9 @@
-// Products of small matrices that are in the cache already, in place: neither operand is packed. For files compiled once per
-// instruction set. (A product of large matrices packs first: matmul.cpp.)
+// Products of small matrices that are in the cache already, in place: neither operand is packed. For files compiled
+// once per instruction set. (A product of large matrices packs first: matmul.cpp.)
 //
-// As in every product, it is a tile of sums in registers that keeps the FMA units busy: ROWS × COLUMNS of them, to which each k adds
-// a column of a, number by number, times a row of b, register by register. So a may have any two strides, and b, whose rows are
-// read by whole registers, is what one transposes where it lies the wrong way.
+// As in every product, it is a tile of sums in registers that keeps the FMA units busy: ROWS × COLUMNS of them, to
+// which each k adds a column of a, number by number, times a row of b, register by register. So a may have any two
+// strides, and b, whose rows are read by whole registers, is what one transposes where it lies the wrong way.
 #pragma once
 #include <utility>
 
@@ -21,7 +21,8 @@ MT_INLINE constexpr long round_up(long n, long to) { return divide_up(n, to) * t
 
 // c (R × columns) += a b:  a_ik = a[i row + k step],  b_kj = b[k b_row + j], of which COLUMNS can be read in every row.
 template <class T, int R>
-static void tile(long depth, const T* a, long row, long step, const T* b, long b_row, T* c, long c_row, long columns, bool add) {
+static void tile(long depth, const T* a, long row, long step, const T* b, long b_row, T* c, long c_row, long columns,
+                 bool add) {
     constexpr int L = lanes<T>, bases = (R + 2) / 3;
     vec<T> sum[R][2] = {};
     const T* base[bases];  // base, base + row and base + 2 row are one addressing mode each: a third of the pointers
@@ -51,16 +52,17 @@ static void tile(long depth, const T* a, long row, long step, const T* b, long b
 }
 
 template <class T, int R = ROWS>
-MT_INLINE void tile_of_height(long rows, long depth, const T* a, long row, long step, const T* b, long b_row, T* c, long c_row,
-                              long columns, bool add) {
+MT_INLINE void tile_of_height(long rows, long depth, const T* a, long row, long step, const T* b, long b_row, T* c,
+                              long c_row, long columns, bool add) {
     if (rows == R) return tile<T, R>(depth, a, row, step, b, b_row, c, c_row, columns, add);
     if constexpr (R > 1) tile_of_height<T, R - 1>(rows, depth, a, row, step, b, b_row, c, c_row, columns, add);
 }
 
-// The same for any number of rows and columns; without `add`, c = a b. Each row of b has round_up(columns, COLUMNS) readable numbers.
+// The same for any number of rows and columns; without `add`, c = a b. Each row of b has round_up(columns, COLUMNS)
+// readable numbers.
 template <class T>
-static void product(long rows, long columns, long depth, const T* a, long row, long step, const T* b, long b_row, T* c, long c_row,
-                    bool add) {
+static void product(long rows, long columns, long depth, const T* a, long row, long step, const T* b, long b_row, T* c,
+                    long c_row, bool add) {
     const long parts = divide_up(rows, ROWS);  // of nearly equal height: a low one would waste the FMA units
     for (long p = 0; p < parts; p++) {
         const long i = rows * p / parts, height = rows * (p + 1) / parts - i;
@@ -72,8 +74,10 @@ static void product(long rows, long columns, long depth, const T* a, long row, l
 
 // ---------------------------------------------------------------- moving rows
 
-// In each square of 2S × 2S lanes the upper right quarter changes places with the lower left; then in the quarters, and so on.
-template <class T, int S, int... lane> MT_INLINE void exchange_quarters(vec<T>* r, std::integer_sequence<int, lane...> all) {
+// In each square of 2S × 2S lanes the upper right quarter changes places with the lower left; then in the quarters, and
+// so on.
+template <class T, int S, int... lane>
+MT_INLINE void exchange_quarters(vec<T>* r, std::integer_sequence<int, lane...> all) {
     constexpr int L = lanes<T>;
 #pragma GCC unroll 16
     for (int i = 0; i < L; i++) {
@@ -85,7 +89,8 @@ template <class T, int S, int... lane> MT_INLINE void exchange_quarters(vec<T>* 
     if constexpr (S > 1) exchange_quarters<T, S / 2>(r, all);
 }
 
-// to_ji = factor from_ij, i < rows, j < columns. Without `exact` the rows of `to` are filled up with zeros to whole registers.
+// to_ji = factor from_ij, i < rows, j < columns. Without `exact` the rows of `to` are filled up with zeros to whole
+// registers.
 template <class T>
 static void transpose(const T* from, long from_row, long rows, long columns, T* to, long to_row, T factor, bool exact) {
     constexpr int L = lanes<T>;
@@ -119,8 +124,8 @@ template <class T> MT_INLINE void prefetch(const T* row, long width) {
     for (long j = 0; j < width; j += 64 / long(sizeof(T))) __builtin_prefetch(row + j);
 }
 
-// Rows side by side: as they are if they lie so, else copied to `space`. Rows that are a large power of two apart fall on the same
-// few lines of the cache; a product reads such rows at 0.6 of its speed.
+// Rows side by side: as they are if they lie so, else copied to `space`. Rows that are a large power of two apart fall
+// on the same few lines of the cache; a product reads such rows at 0.6 of its speed.
 template <class T> static const T* compact(const T* from, long from_row, long rows, long width, T* space) {
     if (from_row == width) return from;
     for (long i = 0; i < rows; i++, from += from_row) {

@@ -33,7 +33,8 @@ template <class Pick> py::array backward(const char* routine, const py::array& d
 
 bool is_tanh(const char* routine, const std::string& approximate) {
     if (approximate != "none" && approximate != "tanh")
-        throw py::value_error(std::string(routine) + ": approximate must be \"none\" or \"tanh\", got \"" + approximate + '"');
+        throw py::value_error(std::string(routine) + ": approximate must be \"none\" or \"tanh\", got \"" +
+                              approximate + '"');
     return approximate == "tanh";
 }
 

@@ -12,12 +12,13 @@ template <class T> T* in_place(const char* name, const py::array& x, const py::a
     check_dtype<T>("adamw_step", name, x);
     check_shape("adamw_step", name, x, shape_of(parameter));
     if (!(x.flags() & py::array::c_style) || !x.writeable() || !addressable<T>(x))
-        throw py::value_error(std::string("adamw_step: ") + name + " is updated in place and must be C-contiguous and writeable");
+        throw py::value_error(std::string("adamw_step: ") + name +
+                              " is updated in place and must be C-contiguous and writeable");
     return mutable_data<T>(x);
 }
 
-void step(const py::array& parameter, const py::array& gradient, const py::array& m, const py::array& v, long step, double lr,
-          double beta1, double beta2, double eps, double weight_decay) {
+void step(const py::array& parameter, const py::array& gradient, const py::array& m, const py::array& v, long step,
+          double lr, double beta1, double beta2, double eps, double weight_decay) {
     with_float("adamw_step", parameter, [&](auto zero) {
         using T = decltype(zero);
         T *to = in_place<T>("parameter", parameter, parameter), *first = in_place<T>("m", m, parameter);
@@ -45,8 +46,8 @@ double squared_norm(const py::array& x) {
 }  // namespace
 
 void bind_adamw(py::module_& m) {
-    m.def("adamw_step", step, py::arg("parameter"), py::arg("gradient"), py::arg("m"), py::arg("v"), py::kw_only(), py::arg("step"),
-          py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"));
+    m.def("adamw_step", step, py::arg("parameter"), py::arg("gradient"), py::arg("m"), py::arg("v"), py::kw_only(),
+          py::arg("step"), py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"));
     m.def("squared_norm", squared_norm, py::arg("x"));
 }
 

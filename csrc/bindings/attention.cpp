@@ -48,8 +48,8 @@ struct Inputs {
         q = with_rows<T>(q_);
         k = with_rows<T>(k_);
         v = with_rows<T>(v_);
-        in = {q.shape(0), q.shape(1), q.shape(2), k.shape(2), q.shape(3), v.shape(3), heads<T>(q), heads<T>(k), heads<T>(v),
-              {}, scale, causal};
+        in = {q.shape(0),  q.shape(1),  q.shape(2),  k.shape(2), q.shape(3), v.shape(3),
+              heads<T>(q), heads<T>(k), heads<T>(v), {},         scale,      causal};
         if (mask_) add(name, *mask_);
     }
 
@@ -58,10 +58,11 @@ struct Inputs {
         const Shape scores{in.batches, in.heads, in.queries, in.keys};
         const int missing = 4 - int(given.ndim());
         bool fits = missing >= 0;
-        for (int i = 0; fits && i < given.ndim(); i++) fits = given.shape(i) == 1 || given.shape(i) == scores[missing + i];
+        for (int i = 0; fits && i < given.ndim(); i++)
+            fits = given.shape(i) == 1 || given.shape(i) == scores[missing + i];
         if (!fits)
-            throw py::value_error(std::string(name) + ": mask " + text(shape_of(given)) + " does not broadcast to the scores " +
-                                  text(scores));
+            throw py::value_error(std::string(name) + ": mask " + text(shape_of(given)) +
+                                  " does not broadcast to the scores " + text(scores));
         mask = addressable<T>(given) ? given : contiguous<T>(given);
         long along[4] = {};
         for (int i = 0; i < mask.ndim(); i++)
@@ -80,7 +81,8 @@ void check_saved(const char* name, const char* argument, const py::array& x, con
     check_shape(name, argument, x, shape);
 }
 
-py::tuple forward(const py::array& q, const py::array& k, const py::array& v, double scale, bool causal, const OptionalArray& mask) {
+py::tuple forward(const py::array& q, const py::array& k, const py::array& v, double scale, bool causal,
+                  const OptionalArray& mask) {
     const char* name = "attention_forward";
     return with_float(name, q, [&](auto zero) {
         using T = decltype(zero);
@@ -97,8 +99,8 @@ py::tuple forward(const py::array& q, const py::array& k, const py::array& v, do
     });
 }
 
-py::tuple backward(const py::array& dout, const py::array& q, const py::array& k, const py::array& v, const py::array& o,
-                   const py::array& lse, double scale, bool causal, const OptionalArray& mask) {
+py::tuple backward(const py::array& dout, const py::array& q, const py::array& k, const py::array& v,
+                   const py::array& o, const py::array& lse, double scale, bool causal, const OptionalArray& mask) {
     const char* name = "attention_backward";
     return with_float(name, q, [&](auto zero) {
         using T = decltype(zero);
@@ -150,9 +152,10 @@ void bind_attention(py::module_& m) {
     const auto causal = arg("causal") = false;
     const auto mask = arg("mask") = py::none();
     m.def("attention_forward", &forward, arg("q"), arg("k"), arg("v"), py::kw_only(), scale, causal, mask);
-    m.def("attention_backward", &backward, arg("do"), arg("q"), arg("k"), arg("v"), arg("o"), arg("lse"), py::kw_only(), scale,
-          causal, mask);
-    m.def("attention_probabilities", &probabilities, arg("q"), arg("k"), arg("lse"), py::kw_only(), scale, causal, mask);
+    m.def("attention_backward", &backward, arg("do"), arg("q"), arg("k"), arg("v"), arg("o"), arg("lse"), py::kw_only(),
+          scale, causal, mask);
+    m.def("attention_probabilities", &probabilities, arg("q"), arg("k"), arg("lse"), py::kw_only(), scale, causal,
+          mask);
 }
 
 }  // namespace mt

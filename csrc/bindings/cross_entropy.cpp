@@ -10,7 +10,8 @@ py::array checked_targets(const char* routine, const py::array& logits, const py
     check_rank(routine, "logits", logits, 2, 2);
     check_shape(routine, "targets", targets, {logits.shape(0)});
     if (!(smoothing >= 0 && smoothing <= 1))
-        throw py::value_error(std::string(routine) + ": label_smoothing must lie in [0, 1], got " + std::to_string(smoothing));
+        throw py::value_error(std::string(routine) + ": label_smoothing must lie in [0, 1], got " +
+                              std::to_string(smoothing));
     return checked_indices(routine, "targets", targets, logits.shape(1), &ignored);
 }
 
@@ -22,8 +23,8 @@ py::tuple forward(const py::array& logits, const py::array& targets, int64_t ign
         {
             WithoutGil guard(double(logits.size()));
             const Targets t{static_cast<const int64_t*>(index.data()), ignore_index, label_smoothing};
-            cross_entropy_kernels<T>().forward(long(x.shape(0)), long(x.shape(1)), data<T>(x), t, mutable_data<T>(losses),
-                                               mutable_data<T>(lse));
+            cross_entropy_kernels<T>().forward(long(x.shape(0)), long(x.shape(1)), data<T>(x), t,
+                                               mutable_data<T>(losses), mutable_data<T>(lse));
         }
         return py::make_tuple(losses, lse);
     });
@@ -44,7 +45,8 @@ py::array backward(const py::array& dlosses, const py::array& logits, const py::
         T* dx = mutable_data<T>(dlogits);
         WithoutGil guard(double(logits.size()));
         const Targets t{static_cast<const int64_t*>(index.data()), ignore_index, label_smoothing};
-        cross_entropy_kernels<T>().backward(long(x.shape(0)), long(x.shape(1)), data<T>(d), data<T>(x), t, data<T>(l), dx);
+        cross_entropy_kernels<T>().backward(long(x.shape(0)), long(x.shape(1)), data<T>(d), data<T>(x), t, data<T>(l),
+                                            dx);
         return dlogits;
     });
 }
@@ -53,9 +55,10 @@ py::array backward(const py::array& dlosses, const py::array& logits, const py::
 
 void bind_cross_entropy(py::module_& m) {
     const auto logits = py::arg("logits"), targets = py::arg("targets");
-    m.def("cross_entropy_forward", forward, logits, targets, py::arg("ignore_index") = -100, py::arg("label_smoothing") = 0.0);
-    m.def("cross_entropy_backward", backward, py::arg("dlosses"), logits, targets, py::arg("lse"), py::arg("ignore_index") = -100,
+    m.def("cross_entropy_forward", forward, logits, targets, py::arg("ignore_index") = -100,
           py::arg("label_smoothing") = 0.0);
+    m.def("cross_entropy_backward", backward, py::arg("dlosses"), logits, targets, py::arg("lse"),
+          py::arg("ignore_index") = -100, py::arg("label_smoothing") = 0.0);
 }
 
 }  // namespace mt

@@ -16,15 +16,16 @@ py::array backward(const py::array& dy, const py::array& indices, int64_t rows) 
         Shape expected = shape_of(indices);
         expected.push_back(width);
         check_shape(routine, "dy", dy, expected);
-        if (rows < 0) throw py::value_error("embedding_backward: rows must not be negative, got " + std::to_string(rows));
+        if (rows < 0)
+            throw py::value_error("embedding_backward: rows must not be negative, got " + std::to_string(rows));
         py::array at = checked_indices(routine, "indices", indices, rows), from = contiguous<T>(dy);
         py::array dweight = empty<T>({rows, width});
         T* to = mutable_data<T>(dweight);
         WithoutGil guard(double(dy.size()) + double(dweight.size()));
         const long count = long(at.size());
         std::unique_ptr<long[]> starts(new long[size_t(rows) + 1]), order(new long[size_t(count)]);
-        embedding_kernels<T>().backward(count, long(width), long(rows), data<T>(from), static_cast<const int64_t*>(at.data()), to,
-                                        starts.get(), order.get());
+        embedding_kernels<T>().backward(count, long(width), long(rows), data<T>(from),
+                                        static_cast<const int64_t*>(at.data()), to, starts.get(), order.get());
         return dweight;
     });
 }

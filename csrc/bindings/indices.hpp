@@ -18,8 +18,8 @@ inline py::array checked_indices(const char* routine, const char* name, const py
     const int64_t* at = static_cast<const int64_t*>(indices.data());
     for (py::ssize_t i = 0; i < indices.size(); i++)
         if (uint64_t(at[i]) >= uint64_t(limit) && !(except && at[i] == *except))
-            throw py::index_error(std::string(routine) + ": " + name + " holds " + std::to_string(at[i]) + ", allowed are 0 to " +
-                                  std::to_string(limit - 1));
+            throw py::index_error(std::string(routine) + ": " + name + " holds " + std::to_string(at[i]) +
+                                  ", allowed are 0 to " + std::to_string(limit - 1));
     return indices;
 }
 

@@ -20,9 +20,15 @@ struct Norm {
         rows = 1, width = long(shape.back());
         for (py::ssize_t n : row_shape) rows *= long(n);
     }
-    template <class T> py::array along(const char* name, const py::array& a) const { return checked<T>(name, a, {width}); }
-    template <class T> py::array one_per_row(const char* name, const py::array& a) const { return checked<T>(name, a, row_shape); }
-    template <class T> py::array like_x(const char* name, const py::array& a) const { return checked<T>(name, a, shape); }
+    template <class T> py::array along(const char* name, const py::array& a) const {
+        return checked<T>(name, a, {width});
+    }
+    template <class T> py::array one_per_row(const char* name, const py::array& a) const {
+        return checked<T>(name, a, row_shape);
+    }
+    template <class T> py::array like_x(const char* name, const py::array& a) const {
+        return checked<T>(name, a, shape);
+    }
     double work() const { return double(rows) * double(width); }
 
   private:
@@ -45,8 +51,9 @@ py::tuple layer_norm_forward(const py::array& x, const py::array& weight, const 
         py::array y = empty<T>(n.shape), mean = empty<T>(n.row_shape), rstd = empty<T>(n.row_shape);
         {
             WithoutGil guard(n.work());
-            normalization_kernels<T>().layer_norm(n.rows, n.width, data<T>(in), data<T>(w), bias ? data<T>(b) : nullptr, eps,
-                                                  mutable_data<T>(y), mutable_data<T>(mean), mutable_data<T>(rstd));
+            normalization_kernels<T>().layer_norm(n.rows, n.width, data<T>(in), data<T>(w), bias ? data<T>(b) : nullptr,
+                                                  eps, mutable_data<T>(y), mutable_data<T>(mean),
+                                                  mutable_data<T>(rstd));
         }
         return py::make_tuple(y, mean, rstd);
     });
@@ -63,9 +70,9 @@ py::tuple layer_norm_backward(const py::array& dy, const py::array& x, const py:
         {
             WithoutGil guard(n.work());
             auto partial = room_for_partial_sums<T>(n, 2);
-            normalization_kernels<T>().layer_norm_backward(n.rows, n.width, data<T>(d), data<T>(in), data<T>(w), data<T>(means),
-                                                           data<T>(scales), mutable_data<T>(dx), mutable_data<T>(dweight),
-                                                           mutable_data<T>(dbias), partial.get());
+            normalization_kernels<T>().layer_norm_backward(
+                n.rows, n.width, data<T>(d), data<T>(in), data<T>(w), data<T>(means), data<T>(scales),
+                mutable_data<T>(dx), mutable_data<T>(dweight), mutable_data<T>(dbias), partial.get());
         }
         return py::make_tuple(dx, dweight, dbias);
     });
@@ -75,7 +82,8 @@ py::tuple rms_norm_forward(const py::array& x, const py::array& weight, double e
     return with_float("rms_norm_forward", x, [&](auto zero) {
         using T = decltype(zero);
         const Norm n("rms_norm_forward", x);
-        py::array in = contiguous<T>(x), w = n.along<T>("weight", weight), y = empty<T>(n.shape), rstd = empty<T>(n.row_shape);
+        py::array in = contiguous<T>(x), w = n.along<T>("weight", weight), y = empty<T>(n.shape),
+                  rstd = empty<T>(n.row_shape);
         {
             WithoutGil guard(n.work());
             normalization_kernels<T>().rms_norm(n.rows, n.width, data<T>(in), data<T>(w), eps, mutable_data<T>(y),
@@ -94,8 +102,9 @@ py::tuple rms_norm_backward(const py::array& dy, const py::array& x, const py::a
         {
             WithoutGil guard(n.work());
             auto partial = room_for_partial_sums<T>(n, 1);
-            normalization_kernels<T>().rms_norm_backward(n.rows, n.width, data<T>(d), data<T>(in), data<T>(w), data<T>(scales),
-                                                         mutable_data<T>(dx), mutable_data<T>(dweight), partial.get());
+            normalization_kernels<T>().rms_norm_backward(n.rows, n.width, data<T>(d), data<T>(in), data<T>(w),
+                                                         data<T>(scales), mutable_data<T>(dx), mutable_data<T>(dweight),
+                                                         partial.get());
         }
         return py::make_tuple(dx, dweight);
     });
@@ -104,7 +113,8 @@ py::tuple rms_norm_backward(const py::array& dy, const py::array& x, const py::a
 }  // namespace
 
 void bind_normalization(py::module_& m) {
-    const auto dy = py::arg("dy"), x = py::arg("x"), weight = py::arg("weight"), mean = py::arg("mean"), rstd = py::arg("rstd");
+    const auto dy = py::arg("dy"), x = py::arg("x"), weight = py::arg("weight"), mean = py::arg("mean"),
+               rstd = py::arg("rstd");
     m.def("layer_norm_forward", layer_norm_forward, x, weight, py::arg("bias").none(true), py::arg("eps"));
     m.def("layer_norm_backward", layer_norm_backward, dy, x, weight, mean, rstd);
     m.def("rms_norm_forward", rms_norm_forward, x, weight, py::arg("eps"));

@@ -56,7 +56,8 @@ void bind_softmax(py::module_& m) {
     m.def("softmax", forward("softmax", [](auto& k) { return k.forward; }), x, axis);
     m.def("softmax_backward", backward("softmax_backward", [](auto& k) { return k.backward; }), dy, y, axis);
     m.def("log_softmax", forward("log_softmax", [](auto& k) { return k.log_forward; }), x, axis);
-    m.def("log_softmax_backward", backward("log_softmax_backward", [](auto& k) { return k.log_backward; }), dy, y, axis);
+    m.def("log_softmax_backward", backward("log_softmax_backward", [](auto& k) { return k.log_backward; }), dy, y,
+          axis);
 }
 
 }  // namespace mt

@@ -54,6 +54,16 @@ def test_unaligned_and_foreign_memory_is_read_correctly():
     np.testing.assert_array_equal(native.ROUTINES["matmul"](record["x"], b), expected)
 
 
+def test_empty_views_of_any_strides_are_served():
+    """NumPy calls an empty array C-contiguous whatever its strides, so no copy makes them dense: it used to hang."""
+    run, weight = native.ROUTINES, np.ones((7, 6), np.float32)
+    empty = np.zeros((0, 10, 12), np.float32)[:, ::2, ::2]
+    assert run["linear"](empty, weight).shape == (0, 5, 7)
+    assert run["matmul"](empty, weight.T).shape == (0, 5, 7)
+    dx, dweight, dbias = run["linear_backward"](np.zeros((0, 10, 14), np.float32)[:, ::2, ::2], empty, weight)
+    assert dx.shape == empty.shape and not dweight.any() and not dbias.any()
+
+
 @pytest.mark.parametrize(
     ("routine", "arguments", "error", "message"),
     [

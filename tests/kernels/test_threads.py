@@ -96,6 +96,41 @@ def _in_new_process(code, **environment):
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_fewer_threads_than_wanted_are_enough():
+    """Where the system starts no more threads the kernel runs with those it has, and the pool still obeys."""
+    code = """
+import resource, numpy as np
+x = np.ones((500, 500), np.float32)
+with open("/proc/self/statm") as statm:
+    used = int(statm.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)  # room for the stacks of a few of them
+native.set_thread_count(200)
+assert (native.ROUTINES["matmul"](x, x) == 500).all()
+native.set_thread_count(2)
+assert (native.ROUTINES["matmul"](x, x) == 500).all()
+print("done")
+"""
+    assert _in_new_process(code) == "done"
+
+
+def test_a_daemon_thread_in_a_kernel_does_not_disturb_the_end():
+    code = """
+import threading, time, numpy as np
+x = np.ones((300, 300), np.float32)
+def work():
+    while True:
+        native.ROUTINES["matmul"](x, x)
+for _ in range(2):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.1)
+print("done", flush=True)
+"""
+    code = f"from minitransformer.kernels import native\n{code}"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", timeout=60)
+    assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, "done", "")
+
+
 def test_the_environment_sets_threads_and_instruction_set():
     assert _in_new_process("print(native.thread_count())", MINITRANSFORMER_NUM_THREADS="3") == "3"
     assert _in_new_process("print(native.isa())", MINITRANSFORMER_ISA="portable") == "portable"
