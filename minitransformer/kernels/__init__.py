@@ -12,6 +12,7 @@ that the current table holds. Tables are resolved in `use()`, once, not at each 
 from __future__ import annotations
 
 import contextvars
+import difflib
 import functools
 import types
 from dataclasses import dataclass, field
@@ -39,9 +40,9 @@ def _implementations(which):
     if isinstance(which, types.ModuleType):
         found = {r: getattr(which, r) for r in ROUTINES if callable(getattr(which, r, None))}
         if not found:
-            raise ValueError(
-                f"{which.__name__} defines no routine of the kernel contract; known are: {', '.join(ROUTINES)}"
-            )
+            close = [c for name in vars(which) for c in difflib.get_close_matches(name, ROUTINES, 1, 0.8)]
+            hint = f"did you mean {', '.join(close)}?" if close else f"known are: {', '.join(ROUTINES)}"
+            raise ValueError(f"{which.__name__} defines no routine of the kernel contract; {hint}")
         return which.__name__, found
     if which == "numpy":
         return "numpy", _numpy.ROUTINES
