@@ -78,3 +78,11 @@ def numpy_additions(ops=200):
             z = z + x
 
     return job
+
+
+def kernel(name, kernels):
+    """One routine of `benchmarks.kernels` on a kernel set."""
+    from .kernels import jobs
+
+    _kernels(kernels)
+    return jobs()[name]
