@@ -426,8 +426,9 @@ def check_gradients():
 def gradient_summary(rows):
     """The table of `gradcheck --json` in a line, and a line for each row that failed."""
     passed, failed = [row for row in rows if row["passed"]], [row for row in rows if row["passed"] is False]
-    text = f"gradients: {len(passed)} of {len(rows)} checks passed on {len({row['op'] for row in rows})} ops"
-    text += f", {len(rows) - len(passed) - len(failed)} not run" if len(rows) > len(passed) + len(failed) else ""
+    run, ops = len(passed) + len(failed), len({row["op"] for row in rows})
+    text, other = f"gradients: {len(passed)} of {run} checks passed on {ops} ops", len(rows) - run
+    text += f" ({other} more need none: no kernel of the set takes part)" if other else ""
     checked = [row for row in passed if row["error"] is not None and row["dtype"] == "float64"]
     if checked:
         worst = max(checked, key=lambda row: row["error"])

@@ -1,4 +1,4 @@
-"""minitransformer: the large-language-model stack by hand on NumPy, C++ and CUDA.
+"""minitransformer: the large-language-model stack by hand on NumPy and C++.
 
     import minitransformer as mt
     x = mt.tensor([1.0, 2.0], requires_grad=True)

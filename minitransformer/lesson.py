@@ -2,14 +2,14 @@
 
     lesson = Lesson("02", "Attention")
     guess = lesson.predict("MiB of the scores of 8 heads at T = 4096, in float32?", 512, unit="MiB")
-    guess.see(measured, allowed=(500, 520))            # prints predicted, seen, allowed; outside: the lesson fails
+    guess.see(measured, allowed=(500, 520))            # shows it beside what was said; outside: the lesson fails
     heatmap(..., path=lesson.figure("scores"))         # out/lessons/02/scores.png
     lesson.claim("C28", measured="...", setup="...", verdict="reproduced")
     lesson.finish()
 
-In a terminal the person is asked for the number first; elsewhere (CI, a notebook being rendered) the lesson's own
-prediction stands. Counts, bytes, shapes, losses and accuracies decide whether a lesson passes; times are told with
-`note` and never do. What was seen is kept in `out/lessons/NN/results.json`.
+In a terminal the person is asked for the number first, and sees the lesson's own prediction only where there is no
+answer (Enter, CI, a notebook being rendered). Counts, bytes, shapes, losses and accuracies decide whether a lesson
+passes; times are told with `note` and never do. What was seen is kept in `out/lessons/NN/results.json`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -36,21 +37,28 @@ class LessonFailed(AssertionError):
 
 @dataclass
 class Prediction:
-    """A number asked for before the run; `see` puts the measured one beside it."""
+    """A number asked for before the run; `see` puts the measured one beside it.
+
+    predicted: the lesson's number; answer: the person's, None where nobody gave one.
+    """
 
     question: str
     predicted: float
     unit: str
     lesson: Lesson = field(repr=False)
+    answer: float | None = None
     seen: float | None = None
     allowed: tuple[float, float] | None = None
 
     @property
     def within(self) -> bool:
-        return self.seen is not None and self.allowed[0] <= self.seen <= self.allowed[1]
+        return self.seen is not None and self.allows(self.seen)
+
+    def allows(self, value: float) -> bool:
+        return self.allowed[0] <= value <= self.allowed[1]
 
     def see(self, seen, allowed) -> None:
-        """Show the measured number beside the prediction. Raises LessonFailed outside allowed = (low, high)."""
+        """Show the measured number beside what was said before. Raises LessonFailed outside allowed = (low, high)."""
         self.seen, self.allowed = float(seen), (float(allowed[0]), float(allowed[1]))
         self.lesson._show(self)
         if not self.within:
@@ -89,13 +97,13 @@ class Lesson:
         self.console.print(text, markup=False)
 
     def predict(self, question: str, prediction: float, unit: str = "") -> Prediction:
-        """Ask for a number before it is measured. At a terminal a person may answer; Enter takes our prediction."""
+        """Ask for a number before it is measured. At a terminal a person may answer, before seeing our prediction."""
         asked, answer = time.perf_counter(), None
         if _interactive():
             self.console.print(Text(f"\n? {question}", "bold yellow"))
-            answer = _ask(unit, prediction)
+            answer = _ask(unit)
         self._asked += time.perf_counter() - asked
-        made = Prediction(question, float(prediction if answer is None else answer), unit, self)
+        made = Prediction(question, float(prediction), unit, self, answer)
         self.predictions.append(made)
         return made
 
@@ -157,27 +165,34 @@ class Lesson:
         return path
 
     def _show(self, p: Prediction) -> None:
+        """One line: the question, what was said, what was seen; a range that was missed in a line of its own."""
+        if p.answer is None:
+            said = Text(f"predicted {_number(p.predicted)}", "dim")
+        elif p.allows(p.answer):
+            said = Text("✓ as you said", "bold green")
+        else:
+            said = Text(f"you said {_number(p.answer)}", "yellow")
         table = Table.grid(padding=(0, 2))
-        colour = "green" if p.within else "red"
-        mark = "✓" if p.within else "✗ outside"
+        table.add_column()
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
         table.add_row(
-            Text(f"  {mark}", f"bold {colour}"),
-            Text(p.question),
-            Text(f"predicted {_number(p.predicted)}", "dim"),
-            Text(f"seen {_number(p.seen)} {p.unit}".rstrip(), "bold"),
-            Text(f"allowed {_number(p.allowed[0])}–{_number(p.allowed[1])}", "dim"),
+            Padding(p.question, (0, 0, 0, 2)), said, Text(f"seen {_number(p.seen)} {p.unit}".rstrip(), "bold")
         )
         self.console.print(table)
+        if not p.within:
+            allowed = f"outside the allowed range, {_number(p.allowed[0])} to {_number(p.allowed[1])}"
+            self.console.print(Text(f"  ✗ {allowed}", "bold red"))
 
 
 def _interactive() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty() and not os.environ.get("CI")
 
 
-def _ask(unit, prediction):
+def _ask(unit):
     while True:
         try:
-            text = input(f"  your prediction{f' in {unit}' if unit else ''} (Enter: {_number(prediction)}): ").strip()
+            text = input(f"  your prediction{f' in {unit}' if unit else ''} (Enter to skip): ").strip()
         except EOFError:
             return None
         if not text:

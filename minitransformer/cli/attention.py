@@ -1,6 +1,6 @@
 """Where every head of a trained model looks in a text: an interactive page that opens from disk, and figures as PNG.
 
-minitransformer attention "the cat sat on the mat"                   of the last run
+minitransformer attention "the cat sat on the mat"                   of the newest run in out/
 minitransformer attention "the cat sat" --model train-1 --steps      how its heads came to be, with a slider
 minitransformer attention "the cat sat" --model train-1 --versus train-2 --out both.html
 """
@@ -13,8 +13,7 @@ import numpy as np
 from rich.progress import track
 from rich.text import Text
 
-from .. import kernels
-from .options import load_kernels
+from .options import model_path, using, writing
 from .screen import files, new_console, shown, table
 
 # column -> the statistic of `visualization.statistics` that it shows
@@ -34,7 +33,7 @@ def configure(parser):
         "--checkpoint",
         dest="model",
         metavar="PATH",
-        help="a run's folder, its name in out/, or a checkpoint file (the last trained)",
+        help="a run's folder, its name in out/, or a checkpoint file (the newest in out/)",
     )
     parser.add_argument("--versus", metavar="PATH", help="a second model to compare with: A, B and A − B")
     parser.add_argument("--steps", action="store_true", help="every checkpoint of the run, with a slider")
@@ -49,22 +48,22 @@ def configure(parser):
 
 
 def run(args):
-    from ..training import last_run
-
     if args.versus and args.steps:
         raise ValueError("give either --versus or --steps, not both")
     console, text = new_console(), " ".join(args.text)
     page, folder = places(args.out)
-    with kernels.use(load_kernels(args.kernels) if args.kernels else kernels.current()):
-        path = named(args.model) if args.model else last_run()
-        explorer, maps, labels, source = explored(text, path, args.versus and named(args.versus), args.steps)
-    written = [(explorer.save(page), "the page: open it in a browser; it needs no network")]
-    written.append((draw_grid(maps, labels, folder), f"all {maps.shape[0]} × {maps.shape[1]} heads"))
-    if not args.grid:
-        heads = list(np.ndindex(maps.shape[:2]))
-        for layer, head in track(heads, "drawing", console=console, transient=True, disable=not console.is_terminal):
-            path = draw_head(maps, labels, layer, head, folder)
-        written.append((path.with_name("layer-*-head-*.png"), f"one figure a head, {len(heads)} of them"))
+    with using(args.kernels):
+        versus = model_path(args.versus) if args.versus else None
+        explorer, maps, labels, source = explored(text, model_path(args.model), versus, args.steps)
+    with writing(args.out):
+        written = [(explorer.save(page), "the page: open it in a browser; it needs no network")]
+        written.append((draw_grid(maps, labels, folder), f"all {maps.shape[0]} × {maps.shape[1]} heads"))
+        if not args.grid:
+            heads = list(np.ndindex(maps.shape[:2]))
+            for layer, head in track(heads, "drawing", console=console, transient=True,
+                                     disable=not console.is_terminal):  # fmt: skip
+                path = draw_head(maps, labels, layer, head, folder)
+            written.append((path.with_name("layer-*-head-*.png"), f"one figure a head, {len(heads)} of them"))
     console.print(Text(f"model {shown(source)}", "quiet"), soft_wrap=True)
     console.print(statistics_table(maps))
     files(console, written)
@@ -78,12 +77,6 @@ def places(out):
     if target.suffix != ".html":
         target = target.with_name(f"{target.name}.html")
     return target, target.with_suffix("")
-
-
-def named(model) -> Path:
-    """A path as it is given, or a run's name below out/."""
-    path = Path(model)
-    return Path("out", model) if not path.exists() and Path("out", model).exists() else path
 
 
 def explored(text, path, versus=None, steps=False):
@@ -106,7 +99,10 @@ def explored(text, path, versus=None, steps=False):
     elif versus:
         other, words, second = load_model(versus)
         if words != tokenizer:
-            raise ValueError(f"{shown(versus)} has another tokenizer than {shown(path)}: no token corresponds")
+            raise ValueError(
+                f"{shown(versus)} has another tokenizer than {shown(path)}: no token corresponds; train both on one "
+                "text with one tokenizer (`train --text FILE --tokenizer bpe`), or compare two checkpoints of one run"
+            )
         seen = inspect(other, words, encoded(other, words, text))
         names = [run_name(c) for c in (checkpoint, second)]
         maps = {f"{name} of {which}": m for which, v in zip("AB", (view, seen)) for name, m in v.maps.items()}

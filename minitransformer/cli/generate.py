@@ -5,9 +5,10 @@ from __future__ import annotations
 import codecs
 import sys
 
-from .. import kernels
-from .options import load_kernels, non_negative, number, positive, probability, seed
-from .screen import printable
+from rich.text import Text
+
+from .options import model_path, non_negative, number, positive, probability, seed, using
+from .screen import new_console, printable, shown
 
 
 def configure(parser):
@@ -16,7 +17,7 @@ def configure(parser):
         "--checkpoint",
         dest="model",
         metavar="PATH",
-        help="a run's folder or a checkpoint file (the last trained)",
+        help="a run's folder, its name in out/, or a checkpoint file (the newest in out/)",
     )
     parser.add_argument("--prompt", help="the text to continue (a line break, where the tokenizer has one)")
     parser.add_argument("--tokens", type=non_negative, default=300, metavar="N", help="how many to write (300)")
@@ -38,19 +39,25 @@ def configure(parser):
 def run(args):
     from ..inference import generate
     from ..random import Generator
-    from ..training import last_run, load_model
+    from ..training import load_model
 
-    with kernels.use(load_kernels(args.kernels) if args.kernels else kernels.current()):
-        model, tokenizer, _ = load_model(args.model or last_run())
+    with using(args.kernels):
+        model, tokenizer, checkpoint = load_model(model_path(args.model))
         ids = prompt_ids(tokenizer, args.prompt)
+        source = f"model {shown(checkpoint.path)}, step {checkpoint.info['step']:,}"
+        new_console(stderr=True).print(Text(source, "quiet"), soft_wrap=True)  # stdout holds the text alone
         tokens = generate(model, ids, args.tokens, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p,
                           generator=Generator(args.seed))  # fmt: skip
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode  # a character may be spread over tokens
         clean = printable if sys.stdout.isatty() else str
         sys.stdout.write(args.prompt or "")
-        for token in tokens:
-            sys.stdout.write(clean(decode(tokenizer.token_bytes(token))))
-            sys.stdout.flush()
+        try:
+            for token in tokens:
+                sys.stdout.write(clean(decode(tokenizer.token_bytes(token))))
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            print(flush=True)  # what is said next begins a line
+            raise
         sys.stdout.write(clean(decode(b"", final=True)) + "\n")
 
 

@@ -16,6 +16,7 @@ from .options import load_kernels
 from .screen import marks, new_console
 
 WIDTHS = {"op": 18, "kernels": 8, "dtype": 8, "error": 8}
+WIDEST = 20  # of the kernels' column, which the name of one's own file may need
 
 
 def configure(parser):
@@ -34,7 +35,8 @@ def run(args):
 
     chosen = None if args.kernels is None else [load_kernels(args.kernels)]
     rows = check_ops(args.ops or None, chosen)
-    rows = list(rows) if args.json else show(new_console(), rows, args.all)
+    width = max(WIDTHS["kernels"], *(len(getattr(which, "__name__", "")) for which in chosen or [""]))
+    rows = list(rows) if args.json else show(new_console(), rows, args.all, min(width, WIDEST))
     if args.json:
         print(json.dumps([as_json(row) for row in rows], indent=1))
     failed = any(row.passed is False for row in rows)
@@ -49,31 +51,31 @@ def as_json(row) -> dict:
     return found | ({"detail": row.detail} if row.passed is False else {})
 
 
-def show(console, rows, everything=False) -> list:
+def show(console, rows, everything=False, width=WIDTHS["kernels"]) -> list:
     """Print the table row by row as the checks finish, then the failures and the count; returns the rows."""
-    seen, op = [], None
+    seen, op, widths = [], None, WIDTHS | {"kernels": width}
     for row in rows:
         if not seen:
-            console.print(header())
+            console.print(header(widths))
         seen.append(row)
         if row.passed is not None or everything:
-            console.print(line(console, row, "" if row.op == op else row.op), soft_wrap=True)
+            console.print(line(console, row, "" if row.op == op else row.op, widths), soft_wrap=True)
             op = row.op
     summary(console, seen)
     return seen
 
 
-def header() -> Text:
-    names = " ".join(f"{name:{'>' if name == 'error' else '<'}{width}}" for name, width in WIDTHS.items())
+def header(widths) -> Text:
+    names = " ".join(f"{name:{'>' if name == 'error' else '<'}{width}}" for name, width in widths.items())
     return Text(f"{names}  result   checked by", "bold")
 
 
-def line(console, row, op) -> Text:
+def line(console, row, op, widths) -> Text:
     kind, word = {True: ("good", "pass"), False: ("bad", "FAIL"), None: ("quiet", "not run")}[row.passed]
     mark = marks(console)["none" if row.passed is None else kind]
-    text = Text(f"{_fitted(op, WIDTHS['op'])} ", "bold")
-    text.append(f"{_fitted(row.kernels, WIDTHS['kernels'])} {row.dtype:<{WIDTHS['dtype']}} ", "none")
-    text.append(f"{'' if row.error is None else f'{row.error:.1e}':>{WIDTHS['error']}}  ", "none")
+    text = Text(f"{_fitted(op, widths['op'])} ", "bold")
+    text.append(f"{_fitted(row.kernels, widths['kernels'])} {row.dtype:<{widths['dtype']}} ", "none")
+    text.append(f"{'' if row.error is None else f'{row.error:.1e}':>{widths['error']}}  ", "none")
     text.append(f"{mark} {word:<7}", kind)
     text.append(row.method.removeprefix("finite differences, "), "quiet")
     return text
@@ -96,7 +98,7 @@ def summary(console, rows) -> None:
     text.append(f"{passed} passed", "good" if passed else "bad")
     text.append(f", {len(failed)} FAILED" if failed else ", 0 failed", "bad" if failed else "none")
     if not_run:
-        text.append(f", {not_run} not run (that kernel set has no part in the op, or fell back)", "quiet")
+        text.append(f"; {not_run} need no check here: no kernel of this set runs in them", "quiet")
     if not passed and not failed:
         text.append("; nothing was checked", "bad")
-    console.print(text)
+    console.print(text, soft_wrap=True)

@@ -149,7 +149,7 @@ def show(console, lesson, entry, following, written, exercises_of_it) -> None:
     if lesson.question:
         console.print(Text("      ").append(lesson.question, "quiet"), soft_wrap=not console.is_terminal)
     facts = [shown(lesson.path)]
-    if took := minutes(entry):
+    if took := duration(entry.get("seconds")):
         facts.append(f"{took} here")
     elif entry.get("last"):
         facts.append(f"last run: {entry['last']}")
@@ -158,10 +158,11 @@ def show(console, lesson, entry, following, written, exercises_of_it) -> None:
     console.print(Text(f"      {'  ·  '.join(facts)}", "written"), soft_wrap=True)
 
 
-def minutes(entry) -> str:
-    """How long the last complete run took, as a person says it."""
-    seconds = entry.get("seconds")
-    return f"{seconds / 60:.1f} min" if isinstance(seconds, (int, float)) else ""
+def duration(seconds) -> str:
+    """As a person says it: 0.4 s, 42 s, 1.5 min; nothing where no time was kept."""
+    if not isinstance(seconds, (int, float)):
+        return ""
+    return f"{seconds / 60:.1f} min" if seconds >= 59.5 else f"{seconds:.{0 if seconds >= 9.95 else 1}f} s"
 
 
 # ---------------------------------------------------------------- a run
@@ -174,7 +175,7 @@ def run_lesson(console, lesson) -> int:
     console.print(Text(f"Read along: {shown(lesson.path)}", "quiet"), soft_wrap=True)
     if lesson.builds_on and entry.get("state") != "done":
         console.print(Text(f"Builds on: {lesson.builds_on}; it runs by itself all the same", "quiet"), soft_wrap=True)
-    if took := minutes(entry):
+    if took := duration(entry.get("seconds")):
         console.print(Text(f"It took {took} here last time", "quiet"))
     console.print()
     sys.stdout.flush()
@@ -199,7 +200,7 @@ def run_lesson(console, lesson) -> int:
         raise KeyboardInterrupt(f"lesson {lesson.number} was stopped; what earlier runs kept is untouched")
     if code == 0:
         console.print(Text(f"\nKept in {shown(lesson.folder)}/", "written").append(
-            f": figures, results.json, output.txt  ·  {seconds / 60:.1f} min", "quiet"), soft_wrap=True)  # fmt: skip
+            f": figures, results.json, output.txt  ·  {duration(seconds)}", "quiet"), soft_wrap=True)  # fmt: skip
         numbers = [e.number for e in exercises(lesson.path.parent) if e.number[:2] == lesson.key]
         if numbers:
             console.print(Text(f"Now you:  {program()} practice start {numbers[0]}", "command"), soft_wrap=True)

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import importlib.util
+import inspect
+import os
 import sys
+import types
 from pathlib import Path
 
-__all__ = ["fraction", "load_kernels", "non_negative", "number", "positive", "seed"]
+__all__ = [
+    "KernelError",
+    "fraction",
+    "load_kernels",
+    "model_path",
+    "non_negative",
+    "number",
+    "positive",
+    "seed",
+    "using",
+    "writing",
+]
+
+
+class KernelError(RuntimeError):
+    """A routine of a person's own kernel file raised; the message is one line: file, line, routine, what it raised."""
 
 
 def _integer(text, least, wanted):
@@ -99,11 +119,88 @@ def load_kernels(text: str):
         return module
 
 
+def using(text: str | None):
+    """`kernels.use` of what --kernels names, or of the set in use. Whatever a routine of one's own file raises comes as
+    KernelError. Raises ValueError as `load_kernels` does.
+    """
+    from .. import kernels
+
+    if text is None:
+        return kernels.use(kernels.current())
+    found = load_kernels(text)
+    return kernels.use(found if isinstance(found, str) else _telling(found, text))
+
+
+def _telling(module, text):
+    """A module of the same routines, each with its errors raised as KernelError."""
+    from ..kernels.contract import ROUTINES
+
+    told = types.ModuleType(module.__name__)
+    for name in ROUTINES:
+        if callable(routine := getattr(module, name, None)):
+            setattr(told, name, _told(name, routine, text))
+    return told
+
+
+def _told(name, routine, text):
+    from ..kernels import Unsupported
+
+    @functools.wraps(routine)
+    def call(*args, **kwargs):
+        try:
+            return routine(*args, **kwargs)
+        except (Unsupported, KernelError):
+            raise
+        except Exception as error:
+            place = f"{text}:{_last_line(error, text) or _first_line(routine, text) or ''}".rstrip(":")
+            raise KernelError(f"{place} {name}: {type(error).__name__}: {error}") from error
+
+    return call
+
+
 def _last_line(error, path):
-    """The line of the file where the error came up."""
-    line, trace = 0, error.__traceback__
+    """The line of the file where the error came up; 0 when it did elsewhere."""
+    line, trace, path = 0, error.__traceback__, os.path.abspath(path)
     while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename) == path:
+        if os.path.abspath(trace.tb_frame.f_code.co_filename) == path:
             line = trace.tb_lineno
         trace = trace.tb_next
     return line
+
+
+def _first_line(routine, path):
+    """The line of the file where a routine is defined, for a call that its signature refuses; 0 when elsewhere."""
+    code = getattr(inspect.unwrap(routine), "__code__", None)
+    return code.co_firstlineno if code and os.path.abspath(code.co_filename) == os.path.abspath(path) else 0
+
+
+def model_path(text: str | None) -> Path:
+    """--model: a path as it is given, a run's name below out/, or the newest run there when it is left out.
+
+    Raises CheckpointError where there is none, with the runs that there are.
+    """
+    from ..training import CheckpointError, last_run
+
+    if text is None:
+        return last_run()
+    path, run = Path(text), Path("out", text)
+    if path.exists() or run.exists():
+        return path if path.exists() else run
+    newest = {file.parents[1].name: None for file in sorted(Path("out").glob("*/checkpoints/step-*.safetensors"),
+                                                            key=lambda file: -file.stat().st_mtime_ns)}  # fmt: skip
+    known = f"the runs in out/ are {', '.join(newest)}" if newest else "out/ holds no run; `minitransformer train`"
+    raise CheckpointError(f"no checkpoint at {text}: give a run's folder, its name or a file; {known}")
+
+
+@contextlib.contextmanager
+def writing(path):
+    """A body that writes below `path`: an OSError that does not say so gets the path, as it was typed, in front."""
+    try:
+        yield
+    except BrokenPipeError:  # of stdout
+        raise
+    except OSError as error:
+        if str(path) in f"{error.filename or ''} {error}":
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}{where}") from error

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import time
+from datetime import datetime
 
 from rich.syntax import Syntax
 from rich.text import Text
 
-from ..practice import exercises, find, grade, progress, start, workspace
+from ..practice import exercises, find, grade, milestones, progress, start, workspace
 from ..practice.grading import TIME_LIMIT
 from .learn import read_lesson
 from .options import above_zero
@@ -65,13 +66,13 @@ def overview(console, known) -> None:
         sign, style = {"passed": (signs["good"], "good"), "started": ("…", "doubt")}.get(state, (" ", "quiet"))
         line = Text(f"  {sign} ", style).append(f"{exercise.number}  ", "none").append(exercise.name, "bold")
         console.print(line.append("" if state == "open" else f"  {state}", "quiet"))
-    milestones = [e for e in known if e.milestone]
-    if milestones:
+    ahead = [e for e in known if e.milestone]
+    if ahead:
         console.print(Text("\nMilestones, on your own code", "head"))
-    for exercise in milestones:
-        sign = signs["good"] if state_of(exercise, done) == "passed" else signs["none"]
+    for exercise in ahead:
+        sign = signs["good"] if milestones.reached(exercise, done) else signs["none"]
         console.print(Text(f"  {sign} after {exercise.number}: ").append(exercise.milestone[1]), soft_wrap=True)
-    following = next((e for e in known if state_of(e, done) != "passed"), None)
+    following = next_open(known, done)
     if following:
         verb = "check" if state_of(following, done) == "started" else "start"
         console.print(Text(f"\nNext:  {program()} practice {verb} {following.number}", "command"), soft_wrap=True)
@@ -86,6 +87,14 @@ def state_of(exercise, done) -> str:
     if done.get(exercise.number, {}).get("state") == "passed":
         return "passed"
     return "started" if workspace.file_of(exercise).exists() else "open"
+
+
+def next_open(known, done):
+    """The first that is not passed after the one passed last, then from the beginning; None when all are."""
+    passed = [e for e in known if state_of(e, done) == "passed"]
+    last = max(passed, key=lambda e: (str(done[e.number].get("when", "")), e.number), default=None)
+    place = known.index(last) + 1 if last else 0
+    return next((e for e in known[place:] + known[:place] if e not in passed), None)
 
 
 def begin(console, exercise) -> None:
@@ -154,14 +163,16 @@ def graded(console, exercise, time_limit) -> bool:
     """Grade one file, show what was found and keep the state."""
     path = workspace.file_of(exercise)
     try:
+        text = milestones.fingerprint(path)
         report = grade(exercise, path, time_limit)
     except FileNotFoundError:
         console.print(Text(f"{shown(path)} is gone", "doubt"))
         return False
     show(console, exercise, report)
+    now = {"when": datetime.now().strftime("%Y-%m-%d %H:%M:%S"), "passed_text": text} if report.passed else {}
     progress.record(
         "exercises", exercise.number, checks=progress.one_more,
-        state=lambda old: "passed" if report.passed or old == "passed" else "started",
+        state=lambda old: "passed" if report.passed or old == "passed" else "started", **now,
     )  # fmt: skip
     if report.passed:
         afterwards(console, exercise)

@@ -2,7 +2,7 @@
 
 minitransformer train                                       Python's language reference, characters
 minitransformer train --text book.txt --tokenizer bpe --vocab 1024 --steps 3000
-minitransformer train --resume                              go on with the last run, bit for bit
+minitransformer train --resume                              go on with the newest run in out/, bit for bit
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 from rich.text import Text
 
 from .. import __version__, kernels
-from .options import above_zero, fraction, load_kernels, non_negative, number, positive, seed
+from ..practice import milestones
+from .options import above_zero, fraction, non_negative, number, positive, seed, using, writing
 from .screen import facts, files, new_console, next_commands, shown
 
 # flag -> (field of GPTConfig or TrainingConfig, type, help); the defaults are those of the two
@@ -60,16 +61,19 @@ def configure(parser):
         "--kernels", metavar="NAME", help="numpy, native, or FILE.py with kernels of yours (the fastest there is)"
     )
     parser.add_argument("--out", metavar="DIR", help="where checkpoints, log and loss curve go (out/train-1, -2, …)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or with the last one")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or with the newest in out/")
 
 
 def run(args):
     console = new_console()
-    with kernels.use(load_kernels(args.kernels) if args.kernels else kernels.current()):
+    with using(args.kernels), writing(args.out or "out"):
         trainer = resumed(args, console) if args.resume else started(args, console)
         introduce(console, trainer)
+        exercise, before = milestones.candidate(args.kernels), trainer.step
         trainer.run()
     console.print()
+    if milestones.reach(exercise, trainer.step - before):
+        console.print(Text(f"Milestone: {exercise.milestone[1]}\n", "good"), soft_wrap=True)
     newest = sorted((trainer.folder / "checkpoints").glob("step-*"))[-1]
     files(console, [
         (newest, "weights, optimiser, tokenizer, history"),
@@ -148,8 +152,9 @@ def resumed(args, console):
 def example(trainer) -> str:
     """A few words of the text that can stand between quotes on a command line, short enough for the context."""
     text = trainer.tokenizer.decode(trainer.validation_ids[:2000])
-    words = re.search(rf"\w[\w ,.]{{3,{min(28, trainer.model.config.context - 2)}}}\w", text)
-    return words[0] if words else text[:1]
+    words = rf"\w[\w ,.]{{3,{max(3, min(28, trainer.model.config.context - 2))}}}\w"
+    found = re.search(rf"(?<=\W){words}\b", text) or re.search(words, text)  # the cut may be in mid-word
+    return found[0] if found else text[:1]
 
 
 def given(args, options) -> dict:

@@ -19,7 +19,7 @@ from .screen import new_console, shown
 SUFFIXES = frozenset((".py", ".cpp", ".hpp", ".cu", ".cuh", ".h"))
 # floor -> the folders below the root that belong to it, the most particular first
 FLOORS = (
-    ("csrc", "C++ and CUDA"),
+    ("csrc", "C++"),
     ("minitransformer/kernels", "kernels"),
     ("minitransformer/ops", "ops"),
     ("minitransformer/nn", "layers"),
@@ -71,7 +71,8 @@ def show(console, found) -> None:
     width = max(len(f"{shown(place.path)}:{place.line}") for places in found.values() for place in places)
     for floor, places in found.items():
         if places:
-            console.print(Text(floor, "head"))
+            cuda = any(place.path.suffix in (".cu", ".cuh") for place in places)
+            console.print(Text(f"{floor} and CUDA" if cuda else floor, "head"))
         for place in places:
             text = Text(f"  {shown(place.path)}:{place.line}".ljust(width + 4))
             text.append(place.name, "bold").append(f"  {place.about}" if place.about else "", "quiet")

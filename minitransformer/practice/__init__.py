@@ -3,6 +3,7 @@
     source      exercises as the lessons state them: task, stub, hints, solution, mistakes
     checks/     what a right answer must do, one file a lesson
     grading     runs the checks on a person's file, in a process of its own with a time limit
+    milestones  training runs with a file that passed
     workspace   the person's files: practice/NAME.py, never overwritten
     progress    what was done, passed and how long it took, in one readable file
 

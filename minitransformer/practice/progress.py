@@ -2,7 +2,7 @@
 
     {"version": 1,
      "lessons":   {"02": {"state": "done", "runs": 1, "seconds": 14.2, "when": "2025-01-31 20:15"}},
-     "exercises": {"02.1": {"state": "passed", "checks": 3, "hints": 1}}}
+     "exercises": {"02.1": {"state": "passed", "checks": 3, "hints": 1, "when": "2025-01-31 20:40:12"}}}
 
 A change is read, made and written under a lock that the operating system drops when its process ends, and the file
 takes its name only once it is whole: two runs at once lose nothing, and neither does one that is killed. A file that

@@ -25,6 +25,13 @@ def effective_keys(attention):
     return _mean(np.exp(_row_entropy(np.asarray(attention, dtype=np.float64))))
 
 
+def strongest_weight(attention, visible=None):
+    """max_j p_ij: 1 puts all on one key, 1/n looks at n keys alike. Rows that see n > 1 keys count; one is always 1."""
+    p = np.asarray(attention, dtype=np.float64)
+    n = visible_cells("strongest weight", p, visible, normalised=False).sum(axis=-1)  # of maps too
+    return _mean(p.max(axis=-1)[..., n > 1])
+
+
 def mean_distance(attention):
     """Σ_j p_ij |i - j|, in tokens between the query's own position and the keys it looks at."""
     p = np.asarray(attention, dtype=np.float64)
@@ -74,6 +81,7 @@ def statistics(attention, token_ids=None, visible=None):
     found = {
         "entropy": entropy(attention, visible),
         "effective keys": effective_keys(attention),
+        "strongest weight": strongest_weight(attention, visible),
         "mean distance": mean_distance(attention),
         "first token": first_token(attention),
         "diagonal": diagonal(attention),

@@ -83,8 +83,8 @@ def head_grid(
 ):
     """Every head's attention (L, H, Tq, Tk) as thumbnails, layers down and heads across, in one colour scale.
 
-    labels: one per query (and per key when the maps are square; else key_labels), written along the outer thumbnails
-    where they fit (up to 16 positions), otherwise the first and last positions are numbered. highlight: (layer, head)
+    labels: one per query (and per key when the maps are square; else key_labels), written along the outer thumbnails,
+    every n-th where not all fit; without labels the first and last positions are numbered. highlight: (layer, head)
     pairs to frame. The other arguments, and the errors, are those of `heatmap`; the scale here is 0..1 with square
     roots, so that two grids compare at sight.
     """
@@ -202,16 +202,17 @@ def _label_axis(axis, labels, cell):
 
 
 def _label_thumbnail(axis, labels, length, side):
-    if labels is not None and length <= 16 and side / length > 0.075:
-        short, families = drawable_labels(labels, 8)
-        axis.set_ticks(range(length), labels=short)
-        size = min(7.0, 0.8 * 72 * side / length)
+    if labels is not None:
+        step = int(np.ceil(0.08 * length / side))  # every n-th, n so small that labels do not touch
+        short, families = drawable_labels(labels[::step], 8)
+        axis.set_ticks(range(0, length, step), labels=short)
+        size = min(7.0, 0.8 * 72 * side * step / length)
     else:
         families, size = [], 6.5
         axis.set_ticks([0, length - 1] if length > 1 else [0])
         for text, across, down in zip(axis.get_ticklabels(), ("left", "right"), ("top", "bottom"), strict=False):
             text.set(ha=across) if axis.axis_name == "x" else text.set(va=down)  # the neighbour's number is close
-    upright = labels is not None and length <= 16 and axis.axis_name == "x"
+    upright = labels is not None and axis.axis_name == "x"
     for text in axis.get_ticklabels():
         text.set(parse_math=False, fontsize=size, rotation=90 if upright else 0)
         text.set_fontfamily([*text.get_fontfamily(), *families])

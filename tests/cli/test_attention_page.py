@@ -86,7 +86,9 @@ def words(run, tmp_path):
 
 def test_what_cannot_be_compared(wrong, trained, words, tmp_path):
     model = ("--model", trained)
-    assert "words has another tokenizer than" in wrong("attention", "the", *model, "--versus", words)
+    message = wrong("attention", "the", *model, "--versus", words)
+    assert "words has another tokenizer than" in message
+    assert "`train --text FILE --tokenizer bpe`" in message and "two checkpoints of one run" in message
     assert "not both" in wrong("attention", "the", *model, "--versus", words, "--steps")
     assert "--steps needs several checkpoints" in wrong("attention", "the", "--model", words, "--steps")
     assert "no checkpoint at" in wrong("attention", "the", *model, "--versus", tmp_path / "nowhere")

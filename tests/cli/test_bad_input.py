@@ -98,10 +98,40 @@ def test_kernel_files(wrong, tmp_path, source, message):
     assert message in wrong("gradcheck", "softmax", "--kernels", path)
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def layer_norm_forward(x, *_):\n    y = 1\n    return y / 0\n", ":3 {}: ZeroDivisionError: division by zero"),
+        ("\ndef layer_norm_forward(x):\n    return x\n", ":2 {}: TypeError: {}() takes 1 positional argument"),
+        ("from operator import neg as layer_norm_forward\n", " {}: TypeError: "),
+        ("def layer_norm_forward(*a):\n    import nowhere\n", ":2 {}: ModuleNotFoundError: No module named 'nowhere'"),
+    ],
+)
+def test_kernels_that_raise(wrong, text, tmp_path, monkeypatch, source, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(source, encoding="utf-8")
+    expected = "error: mine.py" + message.replace("{}", "layer_norm_forward")
+    assert wrong("train", "--text", text, *SMALL, "--kernels", "mine.py").startswith(expected)
+    with pytest.raises(RuntimeError) as raised:
+        main(["train", "--text", str(text), *SMALL, "--kernels", "mine.py", "--debug"])
+    assert raised.value.__cause__ is not None
+
+
+def test_names_of_runs(wrong, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "out/ holds no run" in wrong("generate", "--model", "cat")
+    for name in ("cats", "dogs"):
+        shutil.copytree(trained, tmp_path / "out" / name)
+    os.utime(tmp_path / "out/cats/checkpoints/step-00000008.safetensors")
+    for command in (["generate"], ["attention", "the"]):
+        assert "no checkpoint at cat: " in (message := wrong(*command, "--model", "cat"))
+        assert message.endswith("the runs in out/ are cats, dogs\n")
+
+
 def test_prompts(wrong, trained):
     model = ["--model", trained]
     message = wrong("generate", *model, "--prompt", "the 你")
-    assert "character 4 of the text, '你' (U+4F60), is not among the" in message
+    assert "character 4 of the text, '你' (U+4F60), is not among the" in message and "`--tokenizer bpe`" in message
     assert "--prompt is empty" in wrong("generate", *model, "--prompt", "")
     assert "'Q'" in wrong("attention", *model, "the Q")
     assert "is 32 tokens long, but the model's context is 16" in wrong("attention", *model, "cat " * 8)
@@ -138,7 +168,9 @@ def test_a_damaged_newest_checkpoint_costs_a_line(run, trained, tmp_path):
     (folder / "checkpoints/step-00000008.safetensors").write_bytes(b"")
     code, out, error = run("generate", "--model", folder, "--prompt", "the ", "--tokens", 5)
     assert code == 0 and out.startswith("the ")
-    assert error.startswith("warning: ") and error.count("\n") == 1 and "going back to step-00000004" in error
+    warning, source = error.splitlines()
+    assert warning.startswith("warning: ") and "going back to step-00000004" in warning
+    assert source.endswith("step-00000004.safetensors, step 4")
 
 
 def test_runs_are_not_mixed(wrong, trained):
@@ -149,11 +181,16 @@ def test_runs_are_not_mixed(wrong, trained):
     assert "leave them out to resume" in wrong(*resume, "--steps", 20, "--tokenizer", "bpe")
 
 
-def test_out_that_is_no_folder(wrong, tmp_path, text):
+def test_out_that_is_no_folder(wrong, trained, tmp_path, text, monkeypatch):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     assert "is a file" in wrong("train", "--text", text, *SMALL, "--out", tmp_path / "file")
     assert "file" in wrong("train", "--text", text, *SMALL, "--out", tmp_path / "file" / "run")
     assert "file" in wrong("tour", "--quick", "--out", tmp_path / "file")
+    monkeypatch.chdir(tmp_path)
+    for out in ("file/run", "file/a/b"):  # in the words that were typed
+        assert out in wrong("train", "--text", text, *SMALL, "--out", out)
+        assert out in wrong("attention", "the", "--model", trained, "--out", out)
+        assert f"{out}.html" in wrong("attention", "the", "--model", trained, "--out", f"{out}.html")
 
 
 def test_full_disk(run, text, tmp_path, monkeypatch):
@@ -174,6 +211,30 @@ def test_full_disk(run, text, tmp_path, monkeypatch):
     monkeypatch.undo()
     code, out, error = run("train", "--resume", "--out", tmp_path / "run")
     assert (code, error) == (0, "") and "after step 4" in out
+
+
+@pytest.mark.parametrize("out", [[], ["--out", "./here"]])
+def test_full_disk_in_the_log(wrong, text, tmp_path, monkeypatch, out):
+    """A write that fails after the file was opened: its OSError holds no name."""
+
+    def write(log, **values):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minitransformer.training.history.Log.write", write)
+    message = wrong("train", "--text", text, *SMALL, *out)
+    assert message == f"error: cannot write {out[1] if out else 'out'}: No space left on device\n"
+
+
+def test_ctrl_c_while_it_writes(run, trained, monkeypatch):
+    def interrupted(*_, **options):
+        yield 0
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minitransformer.inference.generate", interrupted)
+    code, out, error = run("generate", "--model", trained, "--prompt", "the")
+    assert code == 130 and out.startswith("the") and out.endswith("\n")
+    assert error.splitlines()[-1].startswith("interrupted: ")
 
 
 def test_ctrl_c(run, text, tmp_path, monkeypatch):

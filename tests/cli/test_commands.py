@@ -1,16 +1,19 @@
 """What the commands print and write when all is well."""
 
+import inspect
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from minitransformer import kernels, locate
-from minitransformer.cli import COMMANDS, learn, options, tour, where
+from minitransformer.cli import COMMANDS, learn, options, screen, tour, train, where
+from minitransformer.data import CharTokenizer
 from minitransformer.function import OPS
 from minitransformer.training import find, load_model
 
@@ -78,7 +81,21 @@ def test_runs_get_numbers(run, text, tmp_path, monkeypatch):
     for number in (1, 2):
         code, out, _ = run("train", "--text", text, "--steps", 1, *SMALL)
         assert code == 0 and f"out/train-{number}/loss.png" in out
-    assert run("generate", "--tokens", 3)[0] == 0  # the last one, by itself
+    code, _, error = run("generate", "--tokens", 3)  # the newest one, by itself, and it says so
+    assert (code, error) == (0, "model out/train-2/checkpoints/step-00000001.safetensors, step 1\n")
+    assert run("generate", "--tokens", 3, "--model", "train-1")[2].startswith("model out/train-1/")
+
+
+def test_suggested_prompts_begin_with_a_word(trained):
+    model, _, _ = load_model(trained)
+    for text, words in [
+        ("ing. the cat sat on the mat", "the cat sat on"),
+        ("attention", "attention"),
+        ("xx 一二三四五", "一二三四五"),
+    ]:
+        tokenizer = CharTokenizer.train(text)
+        trainer = SimpleNamespace(tokenizer=tokenizer, validation_ids=tokenizer.encode(text), model=model)
+        assert train.example(trainer) == words
 
 
 def test_generate(run, trained):
@@ -110,7 +127,7 @@ def test_chinese_text_from_training_to_heatmap(run, tmp_path, monkeypatch):
     small = ["--steps", 2, *SMALL]
     assert run("train", "--text", "text.txt", "--tokenizer", "bpe", "--vocab", 270, *small)[0] == 0
     code, out, error = run("generate", "--prompt", "你好", "--tokens", 20)
-    assert code == 0 and out.startswith("你好") and error == ""
+    assert code == 0 and out.startswith("你好") and error.startswith("model ") and error.count("\n") == 1
     code, _, error = run("attention", "猫坐", "--grid")
     assert code == 0 and Path("out/attention/heads.png").is_file()
     assert all(line.startswith("warning: no installed font") for line in error.splitlines())
@@ -146,7 +163,15 @@ def test_own_kernels_that_are_right(run, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(BROKEN.format(body="y * (dy - (dy * y).sum(axis, keepdims=True))"), encoding="utf-8")
     code, out, _ = run("gradcheck", "softmax", "gelu", "--kernels", path)
-    assert code == 0 and "2 passed, 0 failed, 2 not run" in out and "GELU" not in out
+    assert code == 0 and "2 passed, 0 failed; 2 need no check here" in out and "GELU" not in out
+
+
+def test_the_kernels_column_is_as_wide_as_its_name(run, tmp_path):
+    for name, seen in (("attention_forward", "attention_forward"), ("a" * 30, "a" * 19 + "…")):
+        path = tmp_path / f"{name}.py"
+        path.write_text(BROKEN.format(body="dy"), encoding="utf-8")
+        lines = run("gradcheck", "softmax", "--kernels", path)[1].splitlines()
+        assert lines[1].split()[1] == seen and lines[0].index("dtype") == lines[1].index("float64")
 
 
 @pytest.mark.parametrize("body", ["y * dy", "0 * dy", "dy[..., :1]", "1 / 0"])
@@ -199,6 +224,12 @@ def test_where_reads_cpp(tmp_path):
         encoding="utf-8",
     )
     assert [(p.line, p.name) for p in where.definitions(path)] == [(4, "Thing"), (8, "thing_forward")]
+
+
+@pytest.mark.parametrize(("suffix", "heading"), [(".cpp", "C++"), (".cu", "C++ and CUDA")])
+def test_where_says_cuda_where_there_is_some(tmp_path, capsys, suffix, heading):
+    where.show(screen.new_console(), {"C++": [where.Place(tmp_path / f"thing{suffix}", 1, "thing", "")]})
+    assert capsys.readouterr().out.splitlines()[0] == heading
 
 
 LESSON = """# %% [markdown]
@@ -254,7 +285,7 @@ def test_doctor(run, monkeypatch):
 
 def test_tour(run, tmp_path, monkeypatch):
     """The whole of it at a size of seconds; the quick form itself runs in CI."""
-    monkeypatch.setattr(tour, "QUICK", tour.Length(0.5, layers=1, heads=2, width=16, context=32, lr=1e-2))
+    monkeypatch.setattr(tour, "QUICK", tour.Length(0.5, steps=1000, layers=1, heads=2, width=16, context=32, lr=1e-2))
     for _ in range(2):  # again over its own files
         code, out, error = run("tour", "--quick", "--out", tmp_path)
         assert (code, error) == (0, "")
@@ -290,3 +321,19 @@ def test_kernels_by_name_or_file(tmp_path):
     module = options.load_kernels(str(path))
     with kernels.use(module) as table:
         assert table.source["gelu"] == "mine" and table.source["softmax"] != "mine"
+    with options.using(str(path)) as told:
+        assert told.source == table.source and told.name == table.name
+        assert inspect.signature(told.table["gelu"].first) == inspect.signature(module.gelu)
+    with options.using(None) as table:
+        assert table is kernels.current()
+
+
+def test_own_kernels_may_leave_a_case_to_others(run, trained, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from minitransformer.kernels import Unsupported\n\n"
+        "def attention_forward(*args, **kwargs):\n    raise Unsupported('not today')\n",
+        encoding="utf-8",
+    )
+    arguments = ["generate", "--model", trained, "--prompt", "the ", "--tokens", 5]
+    assert run(*arguments, "--kernels", path) == run(*arguments)

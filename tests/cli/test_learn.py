@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -54,7 +55,7 @@ def test_the_map_follows_what_was_done(run):
     entry = progress.read()["lessons"]["02"]
     assert entry["state"] == "done" and entry["runs"] == 1 and entry["last"] == "complete" and entry["seconds"] >= 0
     _, out, _ = run("learn")
-    assert "→  1  First" in out and "✓  2  Second" in out and "0.0 min here" in out
+    assert "→  1  First" in out and "✓  2  Second" in out and re.search(r" \d+(\.\d)? s here", out)
 
 
 def test_next_goes_through_them(run, lessons):
@@ -85,6 +86,14 @@ def test_a_lesson_that_fails_is_not_done(run):
     progress.record("lessons", "05", state="done", seconds=6.0)
     run("learn", 5)
     assert progress.read()["lessons"]["05"]["state"] == "done"  # it was done, and stays so
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0.0 s"), (2.46, "2.5 s"), (9.97, "10 s"), (59.4, "59 s"), (59.6, "1.0 min"), (90, "1.5 min"), (None, "")],
+)
+def test_a_time_is_said_as_a_person_does(seconds, said):
+    assert learn.duration(seconds) == said
 
 
 def test_the_time_leaves_out_what_the_person_thought(tmp_path):

@@ -123,7 +123,11 @@ def test_bad_input_raises_the_same_error_in_every_set(name, call, error, message
     ("which", "error", "message"),
     [
         ("cudnn", ValueError, "no kernel set named 'cudnn'; known are numpy, native"),
-        (module(attention_foward=len), ValueError, "mine defines no routine of the kernel contract; did you mean attention_forward"),
+        (
+            module(attention_foward=len),
+            ValueError,
+            "defines no routine .*; did you mean attention_forward",
+        ),
     ],
 )
 def test_an_unknown_set_is_refused(which, error, message):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minitransformer.cli import practice as command
-from minitransformer.practice import child, find, grade, grading, progress, start
+from minitransformer.practice import child, exercises, find, grade, grading, milestones, progress, start
 from minitransformer.practice.checks import Wrong, arrays, checks_of, equal
 
 
@@ -43,6 +43,16 @@ def test_the_list_shows_states(run, attention):
     progress.record("exercises", "01.1", state="passed")
     _, out, _ = run("practice")
     assert "02.1  attention_forward  started" in out and "01.1  divide  passed" in out and "start 01.2" in out
+
+
+def test_next_follows_the_one_passed_last(run):
+    for number, when in (("02.2", "2025-01-31 20:15:01"), ("02.1", "2025-01-31 20:15:09"), ("01.1", "")):
+        progress.record("exercises", number, state="passed", when=when)
+    assert "start 02.3" in run("practice")[1]
+    known = exercises()
+    done = {e.number: {"state": "passed"} for e in known if e.number != "01.2"}
+    assert command.next_open(known, done).number == "01.2"  # after the last comes the first
+    assert command.next_open(known, done | {"01.2": {"state": "passed"}}) is None
 
 
 def test_start_never_overwrites(run):
@@ -113,7 +123,9 @@ def test_a_pass_shows_checks_cost_and_milestone(run, attention):
     assert progress.read()["exercises"]["02.1"]["state"] == "passed"
     path.write_text("broken(", encoding="utf-8")
     assert run("practice", "check")[0] == 1
-    assert progress.read()["exercises"]["02.1"] == {"state": "passed", "checks": 2}  # a pass stays one
+    kept = progress.read()["exercises"]["02.1"]
+    assert kept["state"] == "passed" and kept["checks"] == 2  # a pass stays one
+    assert milestones.candidate(str(path)) is None  # but this text has not passed
 
 
 def test_a_failure_shows_the_first_input_small(run, attention):
@@ -300,3 +312,26 @@ def test_a_gpt_trains_with_ones_own_kernel(run, attention, tmp_path):
     losses = [row["loss"] for row in log if "loss" in row]
     assert len(losses) >= 3 and losses[-1] < losses[0]
     assert len(Path("calls").read_text(encoding="utf-8")) >= 3  # every step asked it
+
+
+def test_a_milestone_needs_the_text_that_passed_and_its_steps(run, attention):
+    path, _ = start(attention)
+    path.write_text(attention.solution, encoding="utf-8")
+    text = Path("cats.txt")
+    text.write_text("the cat sat on the mat and the dog sat on the log. " * 40, encoding="utf-8")
+    small = "--layers 1 --heads 1 --width 4 --context 8 --batch 1 --evaluate-every 200".split()
+
+    def trained(steps):
+        code, out, error = run("train", "--text", text, "--kernels", path, *small, "--steps", steps)
+        assert code == 0, error
+        kept = milestones.reached(attention, progress.read()["exercises"])
+        assert kept == ("Milestone: a GPT learns" in out) == ("✓ after 02.1" in run("practice")[1])
+        return kept
+
+    assert not trained(200)  # its check has passed nothing yet
+    assert run("practice", "check", "02.1")[0] == 0 and "✓ after 02.1" not in run("practice")[1]
+    assert not trained(20)
+    path.write_text(attention.solution + "# another text\n", encoding="utf-8")
+    assert not trained(200)
+    path.write_text(attention.solution, encoding="utf-8")
+    assert trained(200)

@@ -152,7 +152,10 @@ def test_sources_statistics_and_comparison():
     first, second = meta["sources"][:2]
     assert first["statistics"]["JS divergence"] == second["statistics"]["JS divergence"]
     assert first["statistics"]["largest difference"][1][2] == pytest.approx(np.abs(a - b)[1, 2].max(), rel=1e-4)
-    assert "induction" in first["statistics"] and list(meta["sources"][4]["statistics"]) == ["largest weight"]
+    assert "induction" in first["statistics"] and list(meta["sources"][4]["statistics"]) == ["strongest weight"]
+    strongest = a.max(axis=-1)[..., 1:].mean(axis=-1)  # the first row sees one key
+    for source, factor in ((first, 1), (meta["sources"][4], 7)):
+        assert np.allclose(source["statistics"]["strongest weight"], factor * strongest, rtol=1e-4)
     assert meta["sources"][4]["scale"] == pytest.approx(7 * a.max())
     assert meta["visible"] == "causal"
 

@@ -234,6 +234,18 @@ def test_older_browsers_work_or_say_what_is_missing(browser, tmp_path, missing, 
         browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
 
 
+def test_nothing_is_seen_of_the_page_before_it_can_be_used(browser, page, tmp_path):
+    explore(A, TOKENS, path=tmp_path / "dead.html")
+    whole = (tmp_path / "dead.html").read_text(encoding="utf-8")
+    (tmp_path / "dead.html").write_text(whole.replace("<script>", '<script type="text/plain">'), encoding="utf-8")
+    browser.call("Page.navigate", url=(tmp_path / "dead.html").as_uri())
+    browser.wait("document.readyState === 'complete' && !!document.getElementById('loading')")
+    assert browser.run("document.body.innerText.trim()").startswith("Loading…")
+    assert browser.run("[...document.querySelectorAll('input, button')].every(e => e.offsetParent === null)")
+    page(A, TOKENS)
+    assert browser.run("document.getElementById('loading').hidden && !document.getElementById('shell').hidden")
+
+
 def test_a_damaged_file_says_so(browser, tmp_path):
     explore(A, TOKENS, path=tmp_path / "page.html")
     whole = (tmp_path / "page.html").read_text(encoding="utf-8")

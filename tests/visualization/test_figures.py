@@ -102,6 +102,16 @@ def test_head_grid_lays_layers_down_and_heads_across():
     assert {text.get_text() for text in figure.texts} == {"key (looked at)", "query (looks)", "All heads"}
 
 
+def test_head_grid_thins_out_tokens_that_do_not_fit():
+    tokens = [f"t{i}" for i in range(60)]
+    thumbnails = vis.head_grid(random_attention(1, 2, 60, 60), tokens).axes[:2]
+    for axis in (thumbnails[0].yaxis, thumbnails[1].xaxis):
+        at = axis.get_ticklocs()
+        assert tick_texts(axis) == [tokens[int(i)] for i in at] and 8 <= len(at) <= 30
+        assert len(set(np.diff(at))) == 1 and at[0] == 0
+    assert tick_texts(vis.head_grid(random_attention(1, 2, 60, 60)).axes[0].yaxis) == ["0", "59"]
+
+
 SUM = random_attention(2, 3, 4, 4)
 NAN, PADDED, NEGATIVE = SUM[0, 0].copy(), SUM[0, 0].copy(), SUM[0, 0].copy()
 NAN[2, 1], PADDED[3], NEGATIVE[2, :2] = np.nan, 0, (-0.5, 1.5)

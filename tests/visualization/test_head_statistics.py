@@ -23,6 +23,7 @@ SINK[:, 0] = 1
             {
                 "entropy": 0,
                 "effective keys": 1,
+                "strongest weight": 1,
                 "mean distance": 0,
                 "first token": 0,
                 "diagonal": 1,
@@ -34,6 +35,7 @@ SINK[:, 0] = 1
             {
                 "entropy": 1,
                 "effective keys": T,
+                "strongest weight": 1 / T,
                 "mean distance": (T * T - 1) / (3 * T),  # E|i - j| of two uniform positions
                 "first token": 1 / T,
                 "diagonal": 1 / T,
@@ -45,6 +47,7 @@ SINK[:, 0] = 1
             {
                 "entropy": 1,  # uniform over what is visible
                 "effective keys": (T + 1) / 2,
+                "strongest weight": np.mean(1 / np.arange(2, T + 1)),  # the first row, always 1, is left out
                 "mean distance": (T - 1) / 4,  # query i: i/2 on average
                 "first token": np.mean(1 / np.arange(2, T + 1)),
                 "diagonal": np.mean(1 / np.arange(2, T + 1)),
@@ -55,6 +58,7 @@ SINK[:, 0] = 1
             PREVIOUS,
             {
                 "entropy": 0,
+                "strongest weight": 1,
                 "mean distance": (T - 1) / T,
                 "first token": 1 / (T - 1),
                 "diagonal": 0,
@@ -84,7 +88,8 @@ def test_entropy_counts_visible_keys_only():
     uniform = band / band.sum(axis=1, keepdims=True)
     assert hs.entropy(uniform, visible=band.astype(bool)) == pytest.approx(1)
     assert hs.entropy(uniform) < 1
-    assert np.isnan(hs.entropy(np.ones((1, 1))))
+    assert hs.strongest_weight(uniform) == pytest.approx((1 / 2 + (T - 2) / 3) / (T - 1))
+    assert np.isnan(hs.entropy(np.ones((1, 1)))) and np.isnan(hs.strongest_weight(np.ones((1, 1))))
 
 
 def test_induction_finds_the_token_after_the_earlier_occurrence():

@@ -51,7 +51,8 @@ class CharTokenizer(Tokenizer):
             char = text[position]
             raise ValueError(
                 f"character {position} of the text, {char!r} (U+{ord(char):04X}), is not among the {self.vocab_size} "
-                "that this tokenizer knows; leave it out, or train a byte-level BPE tokenizer, which knows every one"
+                "that this tokenizer knows; leave it out, or train a byte-level BPE tokenizer (`--tokenizer bpe`), "
+                "which knows every one"
             ) from None
 
     def token_bytes(self, id: int) -> bytes:

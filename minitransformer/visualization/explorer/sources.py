@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checks import attention_array
-from ..head_statistics import effective_keys, entropy, jensen_shannon, rollout, statistics
+from ..head_statistics import effective_keys, entropy, jensen_shannon, rollout, statistics, strongest_weight
 
 _VIEW = "explore"
 _LAYER = ("head", "query", "key")
@@ -130,12 +130,12 @@ def head_numbers(source, reference, token_ids, visible, self_attention):
     table = {}
     for i, layer in enumerate(source.layers):
         for j, head in enumerate(layer):  # one at a time: float64 copies of a whole layer would not fit the cache
-            found = {}
             if source.normalised and self_attention:
                 found = statistics(head, token_ids, visible)
-            elif source.normalised:
-                found = {"entropy": entropy(head, visible), "effective keys": effective_keys(head)}
-            found["largest weight"] = head.max()
+            else:
+                found = {"strongest weight": strongest_weight(head, visible)}
+                if source.normalised:
+                    found |= {"entropy": entropy(head, visible), "effective keys": effective_keys(head)}
             if comparable:
                 found["JS divergence"] = jensen_shannon(head, reference.layers[i][j]).mean()
                 found["largest difference"] = np.abs(head - reference.layers[i][j]).max()

@@ -173,6 +173,11 @@ function startControls() {
   views.push(drawControls);
 }
 
+function reveal() { // once there is something to draw, and before it is drawn: what is hidden has no size
+  byId("loading").hidden = true;
+  byId("shell").hidden = false;
+}
+
 async function start() {
   await loadMeta();
   const steps = kinds("step"), whole = kinds("attention");
@@ -182,6 +187,7 @@ async function start() {
   Object.assign(state, meta.start);
   const revealed = new URLSearchParams(location.hash.slice(1)).has("reveal"); // `select` writes the link anew
   readHash();
+  views.push(reveal);
   startControls();
   startOverview();
   startMatrix();

@@ -3,6 +3,7 @@
 const byId = (id) => document.getElementById(id);
 
 function stop(error) {
+  byId("loading").hidden = true;
   byId("failure").hidden = false;
   byId("failure").textContent = `The explorer cannot go on: ${error.message}`;
 }

@@ -10,7 +10,7 @@ const DESCRIPTIONS = {
   diagonal: "weight on the query's own position",
   "previous token": "weight on the position just before",
   induction: "weight on what followed earlier occurrences of the query's token",
-  "largest weight": "the largest single weight",
+  "strongest weight": "the largest weight of a row, on average; rows that see one key only are left out",
   "JS divergence": "how far the rows are from the other model's or the first step's, in bits: 0 same, 1 disjoint",
   "largest difference": "the largest change of one weight against the other model or the first step",
 };
