@@ -30,7 +30,7 @@ def test_gradient(op, kernel_set):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("op", ["MatMul", "Softmax", "LayerNorm", "GELU", "Attention", "CrossEntropy"])
+@pytest.mark.parametrize("op", sorted(SAMPLES))
 def test_half_precision_is_storage_for_the_numpy_kernels(op, dtype):
     (row,) = check_ops([op], ["numpy"], [dtype])
     assert row.passed, row.detail
