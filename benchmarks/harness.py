@@ -44,6 +44,8 @@ def interleaved(setups: dict[str, tuple], rounds: int = 15, slice_seconds: float
     counted. The first implementation must start (SystemExit says why not); another that
     does not is left out, with its reason.
     """
+    # Threads of NumPy's OpenBLAS spin on after a product; they must not do it into somebody else's turn.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     context = multiprocessing.get_context("spawn")
     workers = {}
     for label, (target, *arguments) in setups.items():
@@ -64,6 +66,7 @@ def interleaved(setups: dict[str, tuple], rounds: int = 15, slice_seconds: float
     for number in range(rounds):
         order = list(times) if number % 2 == 0 else list(times)[::-1]  # nobody always goes first
         for label in order:
+            time.sleep(0.02)  # until the last one's threads have gone to sleep
             workers[label][1].send(repeats[label])
             times[label].append(statistics.median(workers[label][1].recv()))
     found = {}
@@ -88,6 +91,7 @@ def _worker(pipe, target, arguments):
         pipe.send(("failed", f"{type(error).__name__}: {error}"))
         return
     while (repeats := pipe.recv()) is not None:
+        job()  # wakes our threads and fills our caches; not counted
         spent = []
         for _ in range(repeats):
             start = time.perf_counter()
