@@ -16,7 +16,7 @@ import numpy as np
 from . import kernels
 from .graph import edge, is_grad_enabled, memory, xp
 from .kernels.contract import FLOATS
-from .kernels.numpy.precision import computed_in_float32
+from .kernels.precision import computed_in_float32
 from .tensor import Tensor
 
 __all__ = ["OPS", "ElementWise", "Function", "xp"]

@@ -13,7 +13,7 @@ import numpy as np
 from rich.progress import track
 from rich.text import Text
 
-from .options import model_path, using, writing
+from .options import add_model, model_path, using, writing
 from .screen import files, new_console, shown, table
 
 # column -> the statistic of `visualization.statistics` that it shows
@@ -28,13 +28,7 @@ STATISTICS = {
 
 def configure(parser):
     parser.add_argument("text", nargs="+", metavar="TEXT", help="what the model reads")
-    parser.add_argument(
-        "--model",
-        "--checkpoint",
-        dest="model",
-        metavar="PATH",
-        help="a run's folder, its name in out/, or a checkpoint file (the newest in out/)",
-    )
+    add_model(parser)
     parser.add_argument("--versus", metavar="PATH", help="a second model to compare with: A, B and A − B")
     parser.add_argument("--steps", action="store_true", help="every checkpoint of the run, with a slider")
     parser.add_argument(

@@ -7,18 +7,12 @@ import sys
 
 from rich.text import Text
 
-from .options import model_path, non_negative, number, positive, probability, seed, using
+from .options import add_model, model_path, non_negative, number, positive, probability, seed, using
 from .screen import new_console, printable, shown
 
 
 def configure(parser):
-    parser.add_argument(
-        "--model",
-        "--checkpoint",
-        dest="model",
-        metavar="PATH",
-        help="a run's folder, its name in out/, or a checkpoint file (the newest in out/)",
-    )
+    add_model(parser)
     parser.add_argument("--prompt", help="the text to continue (a line break, where the tokenizer has one)")
     parser.add_argument("--tokens", type=non_negative, default=300, metavar="N", help="how many to write (300)")
     parser.add_argument(

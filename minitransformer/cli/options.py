@@ -174,6 +174,17 @@ def _first_line(routine, path):
     return code.co_firstlineno if code and os.path.abspath(code.co_filename) == os.path.abspath(path) else 0
 
 
+def add_model(parser) -> None:
+    """The --model of the commands that read one; `model_path` finds what it names."""
+    parser.add_argument(
+        "--model",
+        "--checkpoint",
+        dest="model",
+        metavar="PATH",
+        help="a run's folder, its name in out/, or a checkpoint file (the newest in out/)",
+    )
+
+
 def model_path(text: str | None) -> Path:
     """--model: a path as it is given, a run's name below out/, or the newest run there when it is left out.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import kernels
 from ..function import Function, xp
-from ..kernels.numpy.precision import computed_in_float32
+from ..kernels.precision import computed_in_float32
 from ..tensor import Tensor
 
 __all__ = ["cross_entropy"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 
 from ..function import Function, xp
-from ..kernels.numpy.precision import computed_in_float32
+from ..kernels.precision import computed_in_float32
 from ..tensor import Tensor
 
 __all__ = ["gather", "index", "scatter_add"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..function import Function, xp
-from ..kernels.numpy.precision import computed_in_float32
+from ..kernels.precision import computed_in_float32
 from ..tensor import Tensor
 
 __all__ = ["kl_div", "mse_loss"]

@@ -9,7 +9,7 @@ from math import inf, prod
 from numbers import Integral
 
 from ..function import Function, total, xp
-from ..kernels.numpy.precision import computed_in_float32
+from ..kernels.precision import computed_in_float32
 from ..tensor import Tensor
 
 __all__ = ["cumsum", "logsumexp", "max", "mean", "min", "sum", "var"]

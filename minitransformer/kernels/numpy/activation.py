@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from .precision import computed_in_float32
+from ..precision import computed_in_float32
 
 # (1 + 2x) exp(x²) erfc(x) for x >= 0 as a Chebyshev series in t = (x - 3.75)/(x + 3.75), which runs over [-1, 1).
 # Source: Shepherd & Laframboise, "Chebyshev approximation of (1 + 2x) exp(x²) erfc x in 0 <= x < ∞", Math. Comp. 1981.

@@ -9,7 +9,7 @@ Source: Milakov & Gimelshein 2018 (online softmax); Dao et al. 2022 (FlashAttent
 
 import numpy as np
 
-from .precision import computed_in_float32
+from ..precision import computed_in_float32
 
 KEYS = 128  # in one block
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .precision import computed_in_float32
+from ..precision import computed_in_float32
 
 
 @computed_in_float32
