@@ -3,6 +3,7 @@
 import pytest
 
 from minitransformer import graph, kernels
+from minitransformer.cli import main
 
 
 @pytest.fixture(autouse=True)
@@ -11,3 +12,15 @@ def leaves_the_engine_as_it_was():
     before = kernels.current(), graph.is_grad_enabled()
     yield
     assert (kernels.current() is before[0]) and graph.is_grad_enabled() == before[1]
+
+
+@pytest.fixture
+def run(capsys):
+    """The command line: run(*arguments) -> (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return call

@@ -9,18 +9,6 @@ SMALL = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "-
 
 
 @pytest.fixture
-def run(capsys):
-    """run(*arguments) -> (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
 def wrong(run):
     """wrong(*arguments) -> the one line on stderr of a command that ends with exit code 2."""
 

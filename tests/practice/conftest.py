@@ -5,8 +5,6 @@ import sys
 
 import pytest
 
-from minitransformer.cli import main
-
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
@@ -16,15 +14,3 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("MINITRANSFORMER_PRACTICE", raising=False)
     monkeypatch.delenv("MINITRANSFORMER_OUT", raising=False)
     return tmp_path
-
-
-@pytest.fixture
-def run(capsys):
-    """run(*arguments) -> (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return call
