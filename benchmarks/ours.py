@@ -86,3 +86,70 @@ def kernel(name, kernels):
 
     _kernels(kernels)
     return jobs()[name]
+
+
+def topk(n, k):
+    """The k largest of each row of an n × n matrix, the others 0."""
+    _kernels("native")
+    x = mt.Generator(0).normal((n, n))
+    return lambda: mt.kernels.topk_activation(x, k)
+
+
+def _sparse_layers(width, hidden, active, options, copies):
+    """Layers to go round, so that weights come from memory, and inputs of a decaying spectrum, as in trained models."""
+    generator = mt.Generator(0)
+    shape = np.exp(-np.arange(width) / (width / 16)).astype(np.float32) + np.float32(0.05)
+    turn = np.linalg.qr(generator.normal((width, width)))[0] * shape[:, None]
+    inputs = generator.normal((512, width)) @ turn * np.float32(np.sqrt(width) / np.linalg.norm(shape))
+    layers = []
+    for _ in range(copies):
+        layer = mt.nn.SparseFeedForward(width, hidden, active, shared=options.get("shared", False), generator=generator)
+        if "rank" in options:
+            layer.fit_predictor(inputs[:256], options["rank"])
+        layers.append(layer)
+    return layers, inputs[256:]
+
+
+def sparse_feed_forward(tokens, width, hidden, active, options):
+    """One layer of a decoding step; dense where `active` is None, by the fastest products we have."""
+    _kernels("native")
+    layers, inputs = _sparse_layers(width, hidden, active or 1.0, options, copies=2)
+    x, turn = inputs[:tokens], [0]
+    everything = np.arange(hidden)[None]
+    kernels = mt.kernels
+
+    def dense(layer):
+        gate = kernels.silu(kernels.linear(x, layer.gate.data))
+        return kernels.gathered_sum(gate * kernels.linear(x, layer.up.data), layer.down.data, everything)
+
+    def job():
+        turn[0] = (turn[0] + 1) % len(layers)
+        layer = layers[turn[0]]
+        if active is None:
+            return dense(layer)
+        with mt.no_grad():
+            return layer(mt.Tensor(x))
+
+    return job
+
+
+def sparse_facts(tokens, width, hidden, active, options):
+    """MB of weights read a call, ‖y - dense‖ / ‖dense‖ over 256 tokens, and the share of the true top-k found."""
+    (layer,), inputs = _sparse_layers(width, hidden, active, options, copies=1)
+    batches = [inputs[i : i + tokens] for i in range(0, len(inputs), tokens)]
+    wrong = size = rows = right = 0.0
+    for x in batches:
+        gate = mt.kernels.silu(mt.kernels.linear(x, layer.gate.data))
+        true = mt.kernels.topk_activation(gate, layer.k, "magnitude")[1]
+        scores = gate if layer.predictor is None else layer._scores(x)
+        chosen = np.broadcast_to(layer._choice(scores), true.shape)
+        rows += len(np.unique(chosen))
+        right += sum(len(np.intersect1d(a, b)) for a, b in zip(true, chosen, strict=True)) / true.size
+        with mt.no_grad():
+            y = layer(mt.Tensor(x)).data
+        exact = (gate * mt.kernels.linear(x, layer.up.data)) @ layer.down.data
+        wrong, size = wrong + np.square(y - exact).sum(), size + np.square(exact).sum()
+    rows /= len(batches)
+    numbers = 3 * rows * width if "rank" in options else hidden * width + 2 * rows * width
+    numbers += options.get("rank", 0) * (width + hidden)
+    return numbers * 4 / 1e6, float(np.sqrt(wrong / size)), right / len(batches)

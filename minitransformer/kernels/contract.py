@@ -330,6 +330,59 @@ def silu_backward(dy, x):
     _shape("silu_backward", "dy", dy, x.shape)
 
 
+# ---------------------------------------------------------------- top-k sparse activation
+
+
+@routine
+def topk_activation(x, k, by="value"):
+    """y_i = x_i where x_i is one of the k largest of its row (the last axis), else 0.
+
+    x (..., n), 1 <= k <= n -> y (..., n), indices (..., k) int32: where they lie, ascending. by="magnitude" compares
+    |x_i|. Of equal ones the first are kept; -0 equals 0; NaN counts as larger than all.
+    Source: Makhzani & Frey 2013 (k-sparse); document D1 §4.1.
+    """
+    _floats("topk_activation", x=x)
+    _rank("topk_activation", "x", x, 1)
+    if isinstance(k, bool) or not hasattr(k, "__index__"):
+        raise TypeError(f"topk_activation: k must be an integer, got {k!r}")
+    if not 1 <= k <= x.shape[-1]:
+        raise ValueError(f"topk_activation: k must lie in 1..{x.shape[-1]}, the length of a row, got {k}")
+    if by not in ("value", "magnitude"):
+        raise ValueError(f'topk_activation: by must be "value" or "magnitude", got {by!r}')
+
+
+def _gathered(name, weight, indices, **left):
+    ((label, array),) = left.items()
+    _floats(name, **left, weight=weight)
+    _integers(name, indices=indices)
+    for which, matrix in ((label, array), ("weight", weight), ("indices", indices)):
+        _rank(name, which, matrix, 2, 2)
+    if indices.shape[0] != 1:
+        _shape(name, "indices", indices, (array.shape[0], indices.shape[1]))
+    _within(name, "indices", indices, 0, weight.shape[0])
+
+
+@routine
+def gathered_linear(x, weight, indices):
+    """y_nj = x_n · weight[indices_nj]: of the up-projection, the chosen neurons only; no other row is read.
+
+    x (N, K), weight (M, K), indices (N, k) integer in 0..M-1, or (1, k) for all tokens alike -> y (N, k). Ascending
+    indices are the fastest.
+    """
+    _gathered("gathered_linear", weight, indices, x=x)
+    _shape("gathered_linear", "x", x, (x.shape[0], weight.shape[1]))
+
+
+@routine
+def gathered_sum(a, weight, indices):
+    """y_n = Σ_j a_nj weight[indices_nj]: of the down-projection, whose row m is what neuron m writes.
+
+    a (N, k), weight (M, D), indices (N, k) or (1, k) integer in 0..M-1 -> y (N, D).
+    """
+    _gathered("gathered_sum", weight, indices, a=a)
+    _shape("gathered_sum", "a", a, (a.shape[0], indices.shape[1]))
+
+
 # ---------------------------------------------------------------- loss
 
 

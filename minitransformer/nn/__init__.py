@@ -11,6 +11,7 @@ from .linear import Linear
 from .module import Buffer, Module, Parameter
 from .normalization import LayerNorm, RMSNorm
 from .recording import Recording
+from .sparse_feed_forward import SparseFeedForward
 
 __all__ = [
     "Block",
@@ -27,5 +28,6 @@ __all__ = [
     "Parameter",
     "RMSNorm",
     "Recording",
+    "SparseFeedForward",
     "initialization",
 ]

@@ -18,11 +18,12 @@ from . import (
     reduction,
     shape,
     softmax,
+    topk_activation,
 )
 
 MODULES = (
     arithmetic, elementary, activation, matmul, reduction, shape, indexing, embedding, softmax, normalization,
-    cross_entropy, loss, dropout, attention,
+    cross_entropy, loss, dropout, attention, topk_activation,
 )  # fmt: skip
 FUNCTIONS = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 

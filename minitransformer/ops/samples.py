@@ -119,6 +119,21 @@ _unary("SiLU", F["silu"])
 _unary("Softplus", F["softplus"])
 
 
+@samples("TopkActivation")
+def _topk_activation(draw):
+    yield "k", lambda x: F["topk_activation"](x, 3), (draw.distinct(4, 7),)
+    yield "a fraction, by magnitude", _kept_by_magnitude, (draw.distinct(2, 3, 5),)
+    yield "strided", lambda x: F["topk_activation"](x.T, 2), (draw.distinct(5, 3),)
+    yield "all of them", lambda x: F["topk_activation"](x, 4), (draw.distinct(3, 4),)
+    # The derivative of "straight through" is not that of its forward, except where nothing is cut.
+    yield "straight through", lambda x: F["topk_activation"](x, 4, backward="straight_through"), (draw(3, 4),)
+    yield "empty", lambda x: F["topk_activation"](x, 2), (draw(0, 4),)
+
+
+def _kept_by_magnitude(x):
+    return F["topk_activation"](x, fraction=0.4, by="magnitude")
+
+
 @samples("Clamp")
 def _clamp(draw):
     x = np.array([[-2.0, -0.3, 0.4], [0.9, 1.7, -1.1]])

@@ -29,6 +29,9 @@ C = {
     "gelu_backward": 4,
     "silu": 3,
     "silu_backward": 4,
+    "topk_activation": 0,  # a choice, not a sum
+    "gathered_linear": 2,
+    "gathered_sum": 2,
     "cross_entropy_forward": 1,
     "cross_entropy_backward": 2,
     "embedding_backward": 1,

@@ -143,6 +143,17 @@ def _concatenate_in_reverse(self, dy):
     return tuple(np.take(dy, range(s, s + k), axis=self.axis) for s, k in zip(starts, sizes, strict=True))
 
 
+def _topk_with_all_of_dy(self, dy):
+    return dy
+
+
+def _topk_one_place_off(self, dy):
+    (indices,) = self.saved
+    dx = np.zeros_like(dy)
+    np.put_along_axis(dx, (indices + 1) % dy.shape[-1], np.take_along_axis(dy, indices, -1), -1)
+    return dx
+
+
 # Mistakes of particular ops: (op, what is wrong, replaced methods).
 PARTICULAR = [
     ("Attention", "no 1/√d in dq", {"backward": _attention_backward({"after": lambda dq, dk, dv: (dq * 2, dk, dv)})}),
@@ -171,5 +182,7 @@ PARTICULAR = [
     ("Linear", "a transposed dW", {"backward": _linear_transposed}),
     ("CumulativeSum", "not reversed", {"backward": _cumsum_unreversed}),
     ("Variance", "n for n - 1", {"backward": _variance_population}),
+    ("TopkActivation", "gradients through what was cut", {"backward": _topk_with_all_of_dy}),
+    ("TopkActivation", "the neighbour's gradient", {"backward": _topk_one_place_off}),
     ("Concatenate", "stretches swapped", {"backward": _concatenate_in_reverse}),
 ]

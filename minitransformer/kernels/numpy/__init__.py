@@ -4,7 +4,23 @@ Written to be read and to be right in float64; the other kernel sets are measure
 """
 
 from ..contract import ROUTINES as _CONTRACT
-from . import activation, adamw, attention, cross_entropy, dropout, embedding, matmul, normalization, random, softmax
+from . import (
+    activation,
+    adamw,
+    attention,
+    cross_entropy,
+    dropout,
+    embedding,
+    matmul,
+    normalization,
+    random,
+    softmax,
+    sparse_feed_forward,
+    topk_activation,
+)
 
-_MODULES = (matmul, attention, softmax, normalization, activation, cross_entropy, embedding, dropout, random, adamw)
+_MODULES = (
+    matmul, attention, softmax, normalization, activation, topk_activation, sparse_feed_forward, cross_entropy,
+    embedding, dropout, random, adamw,
+)  # fmt: skip
 ROUTINES = {name: getattr(module, name) for name in _CONTRACT for module in _MODULES if hasattr(module, name)}
