@@ -215,8 +215,9 @@ def attention_forward(
     spans (B or 1, Tq, 2) int64: sequences packed one after the other, or the lengths of padded keys. mask: additive and
     broadcastable to (B, H, Tq, Tk). slopes (H,): ALiBi, one slope for each head.
 
-    A row that sees no key gives o = 0 and lse = -inf. What no query may see does not matter: a hidden key or value, also
-    one hidden by a mask of -inf, may hold inf and NaN. Memory beyond the outputs grows with T, never with T².
+    A row that sees no key gives o = 0 and lse = -inf. What a query may not see does not matter to it: a hidden key or
+    value, also one hidden by a mask of -inf, may hold inf and NaN. Memory beyond the outputs grows with T, never with
+    T².
     Source: Vaswani et al. 2017, eq. 1; Dao et al. 2022 (FlashAttention); Press et al. 2022 (ALiBi); Ainslie et al. 2023
     (grouped heads); Beltagy et al. 2020 (sliding window).
     """

@@ -55,7 +55,9 @@ class MultiHeadAttention(Module):
         generator: Generator, init=xavier_uniform, output_init=None,
     ):  # fmt: skip
         groups = heads if key_value_heads is None else key_value_heads
-        check_size("MultiHeadAttention", width=width, heads=heads, key_value_heads=groups, window=window or 1)
+        check_size("MultiHeadAttention", width=width, heads=heads, key_value_heads=groups)
+        if window is not None:
+            check_size("MultiHeadAttention", window=window)
         if width % heads:
             raise ValueError(f"MultiHeadAttention: {heads} heads do not divide the width {width}")
         if heads % groups:

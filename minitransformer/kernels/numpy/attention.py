@@ -74,14 +74,14 @@ def paged_attention_forward(q, keys, values, table, lengths, *, scale, window=No
 
 def _for_every_head(x, q):
     """(B, G, T, d) to (B, H, T, d): query head h reads head h // (H/G)."""
-    B, H = q.shape[:2]
-    return x if x.shape[1] == H else np.repeat(x, H // x.shape[1], axis=1)
+    H, G = q.shape[1], x.shape[1]
+    return x if G == H else np.repeat(x, H // G, axis=1)
 
 
 def _over_groups(gradient, x):
     """(B, H, T, d) back to x's (B, G, T, d): the sum over the heads that read the same."""
     B, G, T, d = x.shape
-    return gradient if gradient.shape == x.shape else gradient.reshape(B, G, -1, T, d).sum(2)
+    return gradient if gradient.shape == x.shape else gradient.reshape(B, G, gradient.shape[1] // G, T, d).sum(2)
 
 
 # ---------------------------------------------------------------- one block of scores
@@ -127,7 +127,8 @@ class _Scores:
         s = np.where(hidden[:, None], s.dtype.type(-np.inf), s)
         if self.mask is not None:
             mask = self.mask[:, heads][:, :, rows, keys]
-            s = np.where(mask == -np.inf, mask, s + mask)
+            with np.errstate(invalid="ignore"):
+                s = np.where(mask == -np.inf, mask, s + mask)
         return s
 
 
