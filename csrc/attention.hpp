@@ -1,5 +1,7 @@
 // Scaled dot-product attention, forward and backward, in memory linear in the sequence length.
 #pragma once
+#include <cstdint>
+
 #include "dispatch.hpp"
 
 namespace mt {
@@ -19,13 +21,37 @@ struct AttentionMask {
     long batch, head, query, key;
 };
 
+// Which keys the queries see. Query i stands at offset + i, or with pages at the batch's length - queries + i.
+struct Sight {
+    bool causal;                // keys up to the query's position
+    long window;                // keys less than so far from it; 0: all
+    long offset;
+    const std::int64_t* spans;  // (batches or 1, queries, 2): from, to; neither decreases. nullptr: all
+    long spans_batch;
+};
+
+// Where the keys and values lie in pages: token j of batch b is row j % size of page table[b * table_row + j / size].
+// A distance `batch` of k and v is then that between pages. No pages: table == nullptr.
+struct Pages {
+    const std::int64_t *table, *lengths;
+    long table_row, size;
+};
+
 template <class T>
 struct AttentionInput {
-    long batches, heads, queries, keys, width, value_width;
-    Heads<const T> q, k, v;
+    long batches, heads, groups, queries, keys, width, value_width;
+    Heads<const T> q, k, v;  // k and v have `groups` heads, each read by heads / groups heads of q in a row
     AttentionMask<T> mask;
+    const T* slopes;         // ALiBi's, one for each head; nullptr: none
+    Sight sight;
+    Pages pages;             // forward only
     double scale;
-    bool causal;  // query i sees the keys j <= i + keys - queries
+};
+
+// The heads and rows of which probabilities are wanted.
+struct Chosen {
+    const std::int64_t *heads, *rows;
+    long head_count, row_count;
 };
 
 template <class T>
@@ -35,9 +61,8 @@ struct AttentionKernels {
     // The gradients dq, dk, dv for the cotangent `dout` of o. Throws std::bad_alloc.
     void (*backward)(const AttentionInput<T>& in, Heads<const T> dout, Heads<const T> o, const T* lse, Heads<T> dq,
                      Heads<T> dk, Heads<T> dv);
-    // p (batches, heads, queries, keys) contiguous: exp(score - lse), of the scores that `forward` computes. in.v is
-    // unused.
-    void (*probabilities)(const AttentionInput<T>& in, const T* lse, T* p);
+    // p (batches, chosen heads, chosen rows, keys) contiguous: exp(score - lse). in.v is unused.
+    void (*probabilities)(const AttentionInput<T>& in, const T* lse, const Chosen& chosen, T* p);
 };
 MT_KERNELS(AttentionKernels, attention_kernels)
 

@@ -147,46 +147,101 @@ def linear_backward(dy, x, weight, needs=(True, True, True)):
 # ---------------------------------------------------------------- attention
 
 
-def _attention(name, q, k, v, mask):
-    _floats(name, q=q, k=k, v=v, mask=mask)
+def _attention(name, q, k, v, *, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None):
+    _floats(name, q=q, k=k, v=v, mask=mask, slopes=slopes)
     for label, array in (("q", q), ("k", k)) + ((("v", v),) if v is not None else ()):
         if array.ndim != 4:
             raise ValueError(f"{name}: {label} must be (B, H, T, d), got shape {tuple(array.shape)}")
     B, H, Tq, d = q.shape
-    _shape(name, "k", k, (B, H, k.shape[2], d))
+    G, Tk = k.shape[1:3]
+    _shape(name, "k", k, (B, G, Tk, d))
+    _groups(name, H, G)
     if v is not None:
-        _shape(name, "v", v, (B, H, k.shape[2], v.shape[3]))
+        _shape(name, "v", v, (B, G, Tk, v.shape[3]))
     if mask is not None:
-        scores = (B, H, Tq, k.shape[2])
+        scores = (B, H, Tq, Tk)
         if mask.ndim > 4 or any(m not in (1, s) for m, s in zip(mask.shape[::-1], scores[::-1])):
             raise ValueError(f"{name}: mask {tuple(mask.shape)} does not broadcast to the scores {scores}")
+    _window(name, window)
+    if offset is not None:
+        _whole(name, "offset", offset, -(2**31), 2**31)
+    if slopes is not None:
+        _shape(name, "slopes", slopes, (H,))
+    if spans is not None:
+        if getattr(spans, "dtype", None) != np.int64:
+            raise TypeError(
+                f"{name}: spans must be an int64 array, got {getattr(spans, 'dtype', type(spans).__name__)}"
+            )
+        if spans.ndim != 3 or spans.shape[0] not in (1, B) or spans.shape[1:] != (Tq, 2):
+            raise ValueError(f"{name}: spans must have shape (1 or {B}, {Tq}, 2), got {tuple(spans.shape)}")
+        if bool((spans[:, 1:] < spans[:, :-1]).any()):
+            raise ValueError(f"{name}: spans must not decrease from one query to the next")
+
+
+def _groups(name, heads, groups):
+    if heads % groups if groups else heads:
+        raise ValueError(f"{name}: {groups} key/value heads do not divide {heads} query heads")
+
+
+def _whole(name, argument, value, low, high):
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"{name}: {argument} must be an integer, got {type(value).__name__}")
+    if not low <= value <= high:
+        raise ValueError(f"{name}: {argument} must lie in {low}..{high}, got {value}")
+
+
+def _window(name, window):
+    if window is not None:
+        _whole(name, "window", window, 1, 2**31)
 
 
 @routine
-def attention_forward(q, k, v, *, scale, causal=False, mask=None):
+def attention_forward(
+    q, k, v, *, scale, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None
+):  # fmt: skip
     """Scaled dot-product attention without a (Tq, Tk) matrix in memory.
 
-        s_ij = scale q_i·k_j + mask_ij,   p_ij = exp(s_ij - lse_i),   o_i = Σ_j p_ij v_j
+        s_ij = scale q_i·k_j + mask_ij - slope |t_i - j|,   p_ij = exp(s_ij - lse_i),   o_i = Σ_j p_ij v_j
 
-    q (B, H, Tq, d), k (B, H, Tk, d), v (B, H, Tk, dv), mask additive and broadcastable to (B, H, Tq, Tk) or None
-    -> o (B, H, Tq, dv), lse (B, H, Tq) = log Σ_j exp(s_ij).
-    `causal`: query i sees keys j <= i + Tk - Tq, so that a decoded token at the end sees the whole cache.
-    A row that sees no key gives o = 0 and lse = -inf. Memory beyond the outputs grows with T, never with T².
-    Source: Vaswani et al. 2017, eq. 1; Dao et al. 2022 (FlashAttention).
+    q (B, H, Tq, d), k (B, G, Tk, d), v (B, G, Tk, dv) -> o (B, H, Tq, dv), lse (B, H, Tq) = log Σ_j exp(s_ij).
+    G divides H: query head h reads the key/value head h // (H/G).
+
+    Query i stands at position t_i = offset + i among the keys; offset is Tk - Tq unless given, so that a decoded token
+    at the end sees the whole cache. Query i sees an interval of keys, whose ends do not decrease with i; what lies
+    outside is not computed:
+
+        causal: j <= t_i        window w: |t_i - j| < w        spans: spans[b, i, 0] <= j < spans[b, i, 1]
+
+    spans (B or 1, Tq, 2) int64: sequences packed one after the other, or the lengths of padded keys. mask: additive and
+    broadcastable to (B, H, Tq, Tk). slopes (H,): ALiBi, one slope for each head.
+
+    A row that sees no key gives o = 0 and lse = -inf. What a query may not see does not matter to it: a hidden key or
+    value, also one hidden by a mask of -inf, may hold inf and NaN. Memory beyond the outputs grows with T, never with
+    T².
+    Source: Vaswani et al. 2017, eq. 1; Dao et al. 2022 (FlashAttention); Press et al. 2022 (ALiBi); Ainslie et al. 2023
+    (grouped heads); Beltagy et al. 2020 (sliding window).
     """
-    _attention("attention_forward", q, k, v, mask)
+    _attention(
+        "attention_forward", q, k, v, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans
+    )
 
 
 @routine
-def attention_backward(do, q, k, v, o, lse, *, scale, causal=False, mask=None):
-    """Gradients of `attention_forward`; the probabilities are recomputed from lse.
+def attention_backward(
+    do, q, k, v, o, lse, *, scale, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None
+):  # fmt: skip
+    """Gradients of `attention_forward`, whose options it takes; the probabilities are recomputed from lse.
 
         delta_i = do_i·o_i,   ds_ij = p_ij (do_i·v_j - delta_i)
         dq_i = scale Σ_j ds_ij k_j,   dk_j = scale Σ_i ds_ij q_i,   dv_j = Σ_i p_ij do_i
 
-    do like o -> dq, dk, dv like q, k, v. The mask is a constant. Rows that saw no key give zeros.
+    do like o -> dq, dk, dv like q, k, v; dk and dv are summed over the query heads of the group. Mask and slopes are
+    constants. Rows that saw no key give zeros, and a hidden pair contributes nothing whatever its rows hold.
     """
-    _attention("attention_backward", q, k, v, mask)
+    _attention(
+        "attention_backward",
+        q, k, v, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans,
+    )  # fmt: skip
     _floats("attention_backward", q=q, do=do, o=o, lse=lse)
     _shape("attention_backward", "o", o, (*q.shape[:3], v.shape[3]))
     _shape("attention_backward", "do", do, o.shape)
@@ -194,11 +249,59 @@ def attention_backward(do, q, k, v, o, lse, *, scale, causal=False, mask=None):
 
 
 @routine
-def attention_probabilities(q, k, lse, *, scale, causal=False, mask=None):
-    """The probabilities that `attention_forward` used, from its own lse: p (B, H, Tq, Tk). For looking, not speed."""
-    _attention("attention_probabilities", q, k, None, mask)
-    _floats("attention_probabilities", q=q, lse=lse)
-    _shape("attention_probabilities", "lse", lse, q.shape[:3])
+def attention_probabilities(
+    q, k, lse, *, scale, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None,
+    heads=None, rows=None,
+):  # fmt: skip
+    """The probabilities that `attention_forward` used, from its own lse. For looking, not speed.
+
+    heads (h,), rows (r,): the query heads and the queries wanted, integers, all unless given; no others are computed
+    -> p (B, h, r, Tk), or (B, H, Tq, Tk).
+    """
+    name = "attention_probabilities"
+    _attention(name, q, k, None, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans)
+    _floats(name, q=q, lse=lse)
+    _shape(name, "lse", lse, q.shape[:3])
+    for label, chosen, limit in (("heads", heads, q.shape[1]), ("rows", rows, q.shape[2])):
+        if chosen is not None:
+            _integers(name, **{label: chosen})
+            _rank(name, label, chosen, 1, 1)
+            _within(name, label, chosen, 0, limit)
+
+
+@routine
+def paged_attention_forward(q, keys, values, table, lengths, *, scale, window=None, slopes=None):
+    """Causal attention to keys and values that lie in pages: row b's token j is in page table[b, j // n], place j % n.
+
+    q (B, H, Tq, d), keys (P, G, n, d), values (P, G, n, dv), table (B, m) and lengths (B,) integers, with
+    0 <= lengths <= m n -> o (B, H, Tq, dv), lse (B, H, Tq).
+    The queries are row b's last tokens: query i stands at lengths[b] - Tq + i. The pages are read where they lie. What
+    the table holds beyond a row's length does not matter. The rest is as in `attention_forward`.
+    Source: Kwon et al. 2023 (PagedAttention).
+    """
+    name = "paged_attention_forward"
+    _floats(name, q=q, keys=keys, values=values, slopes=slopes)
+    _integers(name, table=table, lengths=lengths)
+    for label, array in (("q", q), ("keys", keys), ("values", values)):
+        _rank(name, label, array, 4, 4)
+    _rank(name, "table", table, 2, 2)
+    P, G, page = keys.shape[:3]
+    B, H = q.shape[:2]
+    _shape(name, "keys", keys, (P, G, page, q.shape[3]))
+    _shape(name, "values", values, (P, G, page, values.shape[3]))
+    _groups(name, H, G)
+    _shape(name, "table", table, (B, table.shape[1]))
+    _shape(name, "lengths", lengths, (B,))
+    if page == 0:
+        raise ValueError(f"{name}: a page must hold at least one token, got keys of shape {tuple(keys.shape)}")
+    _within(name, "lengths", lengths, 0, table.shape[1] * page + 1)
+    used = np.arange(table.shape[1]) * page < np.asarray(lengths)[:, None]
+    _within(name, "table", np.where(used, np.asarray(table), 0), 0, max(P, 1))
+    if P == 0 and used.any():
+        raise IndexError(f"{name}: table names pages but there are none")
+    _window(name, window)
+    if slopes is not None:
+        _shape(name, "slopes", slopes, (H,))
 
 
 # ---------------------------------------------------------------- softmax

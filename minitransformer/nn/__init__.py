@@ -1,7 +1,7 @@
 """Layers: modules that hold parameters and call ops. Activations are functions: `mt.gelu`, `mt.relu`, ..."""
 
 from . import initialization
-from .attention import MultiHeadAttention
+from .attention import MultiHeadAttention, alibi_slopes
 from .block import Block
 from .dropout import Dropout
 from .embedding import Embedding
@@ -10,6 +10,7 @@ from .kv_cache import KVCache, LayerCache
 from .linear import Linear
 from .module import Buffer, Module, Parameter
 from .normalization import LayerNorm, RMSNorm
+from .paged_cache import PagedCache, PagedLayer
 from .recording import Recording
 from .sparse_feed_forward import SparseFeedForward
 
@@ -25,9 +26,12 @@ __all__ = [
     "Linear",
     "Module",
     "MultiHeadAttention",
+    "PagedCache",
+    "PagedLayer",
     "Parameter",
     "RMSNorm",
     "Recording",
     "SparseFeedForward",
+    "alibi_slopes",
     "initialization",
 ]

@@ -1,7 +1,7 @@
 """The keys and values of the tokens so far, so that decoding computes each of them once.
 
 Without a cache, token t costs a forward pass over t tokens; with it, over one token that looks at t - 1 stored keys.
-The memory is 2 · layers · B · H · capacity · d numbers, taken once.
+The memory is 2 · layers · B · G · capacity · d numbers, taken once; G is the number of key/value heads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["KVCache", "LayerCache"]
 
 
 class LayerCache:
-    """One layer's keys and values: (B, H, capacity, d) arrays of which the first `length` positions are filled."""
+    """One layer's keys and values: (B, G, capacity, d) arrays of which the first `length` positions are filled."""
 
     def __init__(self, batch: int, heads: int, capacity: int, head_width: int, dtype="float32"):
         check_size("KVCache", batch=batch, heads=heads, capacity=capacity, head_width=head_width)
@@ -28,17 +28,17 @@ class LayerCache:
         return self.keys.shape[2]
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the keys and values (B, H, T, d) of T new tokens; returns views of all (B, H, length, d).
+        """Store the keys and values (B, G, T, d) of T new tokens; returns views of all (B, G, length, d).
 
-        Raises ValueError where they do not fit: another B, H or d, or more tokens than are free; TypeError for another
+        Raises ValueError where they do not fit: another B, G or d, or more tokens than are free; TypeError for another
         dtype; RuntimeError while gradients are recorded, because none would flow to what is stored.
         """
-        B, H, capacity, d = self.keys.shape
+        B, G, capacity, d = self.keys.shape
         T, end = key.shape[2], self.length + key.shape[2]
         if key.requires_grad or value.requires_grad:
             raise RuntimeError("KV cache: no gradient flows through it; decode under mt.no_grad()")
-        if key.shape != (B, H, T, d) or value.shape != key.shape:
-            raise ValueError(f"KV cache: made for shapes ({B}, {H}, T, {d}), got {key.shape} and {value.shape}")
+        if key.shape != (B, G, T, d) or value.shape != key.shape:
+            raise ValueError(f"KV cache: made for shapes ({B}, {G}, T, {d}), got {key.shape} and {value.shape}")
         if key.dtype != self.keys.dtype:
             raise TypeError(f"KV cache: made for {self.keys.dtype}, got {key.dtype}")
         if end > capacity:
@@ -50,7 +50,7 @@ class LayerCache:
 
 
 class KVCache:
-    """A `LayerCache` for every layer of a model; `model.new_cache()` makes one that fits."""
+    """A `LayerCache` for every layer of a model; `model.new_cache()` makes one that fits. heads: of keys and values."""
 
     def __init__(self, layers: int, batch: int, heads: int, capacity: int, head_width: int, dtype="float32"):
         check_size("KVCache", layers=layers)

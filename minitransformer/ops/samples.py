@@ -393,6 +393,30 @@ def _attention(draw):
         (draw(1, 1, 9, 5), draw(1, 1, 9, 5), draw(1, 1, 9, 3)),
     )
 
+    def qkv(B, H, G, Tq, Tk, d=3, dv=2):
+        return draw(B, H, Tq, d), draw(B, G, Tk, d), draw(B, G, Tk, dv)
+
+    def options(**given):
+        return lambda q, k, v: f(q, k, v, **given)
+
+    yield "grouped heads", options(is_causal=True), qkv(2, 4, 2, 3, 5)
+    yield "a window", options(is_causal=True, window=2), qkv(1, 1, 1, 6, 6)
+    yield "a window to both sides", options(window=2), qkv(1, 2, 1, 6, 5)
+    yield "ALiBi", options(alibi_slopes=[0.5, 0.25], offset=1), qkv(1, 2, 2, 3, 4)
+    yield "padded keys", options(key_lengths=[3, 0, 5]), qkv(3, 1, 1, 2, 5)
+    yield "packed texts", options(is_causal=True, boundaries=[0, 3, 3, 4, 7]), qkv(1, 2, 1, 7, 7)
+    yield "a block of queries in the middle", options(is_causal=True, offset=1), qkv(1, 1, 1, 2, 5)
+
+
+@samples("PagedAttention")
+def _paged_attention(draw):
+    f, table, lengths = F["paged_attention"], np.array([[3, 0, 9], [3, 1, 2]]), np.array([4, 5])
+    q, keys, values = draw(2, 2, 2, 3), draw(4, 1, 2, 3), draw(4, 1, 2, 4)
+    yield "rows that share a page", lambda q, k, v: f(q, k, v, table, lengths), (q, keys, values)
+    yield "window and ALiBi", lambda q, k, v: f(q, k, v, table, lengths, window=3, alibi_slopes=[0.5, 0.25]), (
+        q, keys, values,
+    )  # fmt: skip
+
 
 def _alibi(q, T):
     distance = np.arange(T)[:, None] - np.arange(T)

@@ -234,8 +234,25 @@ BAD = {
     "gelu form": (lambda: mt.gelu(mt.ones(3), "quick"), ValueError, '"none" or "tanh"'),
     "attention rank": (lambda: mt.scaled_dot_product_attention(*[mt.ones(2, 3, 4)] * 3), ValueError, r"\(B, H, T, d\)"),
     "attention heads": (
-        lambda: mt.scaled_dot_product_attention(mt.ones(1, 2, 3, 4), mt.ones(1, 1, 3, 4), mt.ones(1, 1, 3, 4)),
-        ValueError, r"k must have shape \(1, 2, 3, 4\)"),
+        lambda: mt.scaled_dot_product_attention(mt.ones(1, 3, 3, 4), mt.ones(1, 2, 3, 4), mt.ones(1, 2, 3, 4)),
+        ValueError, "2 key/value heads do not divide 3 query heads"),
+    "attention window": (
+        lambda: mt.scaled_dot_product_attention(*[mt.ones(1, 2, 3, 4)] * 3, window=0),
+        ValueError, "window must lie in 1"),
+    "attention lengths": (
+        lambda: mt.scaled_dot_product_attention(*[mt.ones(2, 1, 3, 4)] * 3, key_lengths=[1, 4]),
+        ValueError, r"key_lengths must be 2 numbers in 0\.\.3"),
+    "attention boundaries": (
+        lambda: mt.scaled_dot_product_attention(*[mt.ones(1, 2, 3, 4)] * 3, boundaries=[0, 2]),
+        ValueError, "boundaries must rise from 0 to 3"),
+    "slopes that learn": (
+        lambda: mt.scaled_dot_product_attention(
+            *[mt.ones(1, 2, 3, 4)] * 3, alibi_slopes=mt.ones(2, requires_grad=True)),
+        TypeError, "constants"),
+    "page table": (
+        lambda: mt.paged_attention(
+            mt.ones(1, 2, 1, 4), *[mt.ones(3, 1, 2, 4)] * 2, np.array([[0, 3]]), np.array([3])),
+        IndexError, r"table\[0, 1\] is 3, allowed are 0 to 2"),
     "attention mask": (
         lambda: mt.scaled_dot_product_attention(*[mt.ones(1, 2, 3, 4)] * 3, attn_mask=mt.zeros(2, 3)),
         ValueError, "does not broadcast"),

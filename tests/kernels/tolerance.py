@@ -17,6 +17,7 @@ C = {
     "attention_forward": 8,
     "attention_backward": 8,
     "attention_probabilities": 8,
+    "paged_attention_forward": 8,
     "softmax": 2,
     "softmax_backward": 2,
     "log_softmax": 1,

@@ -10,6 +10,7 @@ import numpy as np
 
 from minitransformer import kernels
 from minitransformer.function import OPS
+from minitransformer.kernels import paging
 
 
 @contextlib.contextmanager
@@ -49,19 +50,32 @@ ANYWHERE = {
 
 def _attention_backward(change):
     def backward(self, do):
-        q, k, v, o, lse, mask = self.saved
-        arguments = {"scale": self.scale, "causal": self.causal, "mask": mask}
+        q, k, v, o, lse, mask, slopes, spans = self.saved
+        arguments = {**self.options, "mask": mask, "slopes": slopes, "spans": spans}
         dq, dk, dv = kernels.attention_backward(do, q, k, v, o, lse, **{**arguments, **change.get("arguments", {})})
-        return (*change.get("after", lambda *g: g)(dq, dk, dv), None)
+        return (*change.get("after", lambda *g: g)(dq, dk, dv), None, None, None)
 
     return backward
 
 
-def _unscaled_forward(self, q, k, v, mask, *, scale, causal):
-    self.scale, self.causal = scale, causal
-    o, lse = kernels.attention_forward(q, k, v, scale=1.0, causal=causal, mask=mask)
-    self.save(q, k, v, o, lse, mask)
+def _unscaled_forward(self, q, k, v, mask, slopes, spans, **options):
+    self.options = options
+    o, lse = kernels.attention_forward(q, k, v, mask=mask, slopes=slopes, spans=spans, **options | {"scale": 1.0})
+    self.save(q, k, v, o, lse, mask, slopes, spans)
     return o
+
+
+def _paged_assigns(self, do):
+    def assign(rows, pool, pages, slots, filled):
+        found = np.zeros(pool.shape, rows.dtype)
+        found[pages[filled], :, slots[filled]] = rows.transpose(0, 2, 1, 3)[filled]
+        return found
+
+    with mock.patch.object(paging, "scatter_add", assign):
+        return _PAGED_BACKWARD(self, do)
+
+
+_PAGED_BACKWARD = OPS["PagedAttention"].backward
 
 
 def _embedding_assigns(self, dy):
@@ -169,6 +183,18 @@ PARTICULAR = [
         "dk of the other batch",
         {"backward": _attention_backward({"after": lambda q, k, v: (q, k[::-1], v)})},
     ),
+    (
+        "Attention",
+        "the window too wide in backward",
+        {"backward": _attention_backward({"arguments": {"window": 3}})},
+    ),
+    (
+        "Attention",
+        "the packed texts forgotten in backward",
+        {"backward": _attention_backward({"arguments": {"spans": None}})},
+    ),
+    ("Attention", "no slopes in backward", {"backward": _attention_backward({"arguments": {"slopes": None}})}),
+    ("PagedAttention", "= for += where pages are shared", {"backward": _paged_assigns}),
     ("Embedding", "= for +=", {"backward": _embedding_assigns}),
     ("Index", "= for +=", {"backward": _index_assigns}),
     ("LayerNorm", "no centring", _layer_norm_with(centre=False)),

@@ -4,29 +4,33 @@ The softmax over a row needs the row's maximum m and the sum Σ_j exp(s_j - m). 
 block by block: when a block raises the maximum from m to m', everything summed so far is multiplied by exp(m - m').
 So no row of scores is ever whole in memory, and the (Tq, Tk) matrix never exists.
 
+Causality, windows, packed sequences and lengths are all one thing: query i sees the keys low_i <= j < high_i, and
+neither end decreases with i. So a block of keys is seen by one run of queries, and all others skip it.
+
 Source: Milakov & Gimelshein 2018 (online softmax); Dao et al. 2022 (FlashAttention), algorithms 1 and 4.
 """
 
 import numpy as np
 
+from .. import paging
 from ..precision import computed_in_float32
 
 KEYS = 128  # in one block
 
 
 @computed_in_float32
-def attention_forward(q, k, v, *, scale, causal=False, mask=None):
+def attention_forward(q, k, v, **options):
     o = np.zeros((*q.shape[:3], v.shape[3]), q.dtype)
     m = np.full(q.shape[:3], -np.inf, q.dtype)  # the row's maximum so far
     total = np.zeros_like(m)  # Σ_j exp(s_j - m) so far
-    for rows, keys in _blocks(q.shape[2], k.shape[2], causal):
-        s = _scores(q, k, rows, keys, scale, causal, mask)
+    scores, v = _Scores(q, k, **options), _for_every_head(v, q)
+    for rows, keys in scores.blocks():
+        s = scores(rows, keys)
         higher = np.maximum(m[..., rows], s.max(-1))
-        safe = _finite(higher)
-        p = np.exp(s - safe[..., None])
-        rescale = np.exp(m[..., rows] - safe)
+        p = _exp(s, higher)
+        rescale = np.exp(m[..., rows] - _finite(higher))
         total[..., rows] = total[..., rows] * rescale + p.sum(-1)
-        o[..., rows, :] = o[..., rows, :] * rescale[..., None] + p @ v[..., keys, :]
+        o[..., rows, :] = o[..., rows, :] * rescale[..., None] + _product(p, v[..., keys, :])
         m[..., rows] = higher
     o /= np.where(total == 0, 1, total)[..., None]  # it is 0 in a row without keys, whose o is 0 already
     with np.errstate(divide="ignore"):
@@ -35,52 +39,118 @@ def attention_forward(q, k, v, *, scale, causal=False, mask=None):
 
 
 @computed_in_float32
-def attention_backward(do, q, k, v, o, lse, *, scale, causal=False, mask=None):
-    dq, dk, dv = (np.zeros(x.shape, x.dtype) for x in (q, k, v))
+def attention_backward(do, q, k, v, o, lse, *, scale, **options):
+    dq = np.zeros(q.shape, q.dtype)
+    scores, values = _Scores(q, k, scale=scale, **options), _for_every_head(v, q)
+    dk, dv = np.zeros_like(scores.k), np.zeros_like(values)  # of every query head by itself
     delta = (do * o).sum(-1)  # = Σ_j p_ij (do_i·v_j), what the softmax's gradient takes off every score
-    for rows, keys in _blocks(q.shape[2], k.shape[2], causal):
-        p = _probabilities(q, k, lse, rows, keys, scale, causal, mask)
-        dp = do[..., rows, :] @ v[..., keys, :].swapaxes(2, 3)
-        ds = p * (dp - delta[..., rows, None]) * float(scale)
-        dq[..., rows, :] += ds @ k[..., keys, :]
-        dk[..., keys, :] = ds.swapaxes(2, 3) @ q[..., rows, :]  # every key lies in one block: `=`, not `+=`
-        dv[..., keys, :] = p.swapaxes(2, 3) @ do[..., rows, :]
-    return dq, dk, dv
+    for rows, keys in scores.blocks():
+        p = _exp(scores(rows, keys), lse[..., rows])
+        with np.errstate(invalid="ignore"):
+            dp = do[..., rows, :] @ values[..., keys, :].swapaxes(2, 3)
+            ds = np.where(p == 0, 0, p * (dp - delta[..., rows, None])) * p.dtype.type(scale)
+        dq[..., rows, :] += _product(ds, scores.k[..., keys, :])
+        dk[..., keys, :] = _product(ds.swapaxes(2, 3), q[..., rows, :])  # every key lies in one block: `=`, not `+=`
+        dv[..., keys, :] = _product(p.swapaxes(2, 3), do[..., rows, :])
+    return dq, _over_groups(dk, k), _over_groups(dv, v)
 
 
 @computed_in_float32
-def attention_probabilities(q, k, lse, *, scale, causal=False, mask=None):
-    return _probabilities(q, k, lse, slice(None), slice(None), scale, causal, mask)
+def attention_probabilities(q, k, lse, *, heads=None, rows=None, **options):
+    heads, rows = (slice(None) if chosen is None else chosen for chosen in (heads, rows))
+    return _exp(_Scores(q, k, **options)(rows, slice(None), heads), lse[:, heads][..., rows])
+
+
+@computed_in_float32
+def paged_attention_forward(q, keys, values, table, lengths, *, scale, window=None, slopes=None):
+    pages, slots, filled = paging.places(table, lengths, keys.shape[2])
+    k, v = (paging.gather(pool, pages, slots) for pool in (keys, values))
+    spans = paging.spans(filled, q.shape[2])
+    return attention_forward(q, k, v, scale=scale, causal=True, window=window, slopes=slopes, spans=spans)
+
+
+# ---------------------------------------------------------------- heads in groups
+
+
+def _for_every_head(x, q):
+    """(B, G, T, d) to (B, H, T, d): query head h reads head h // (H/G)."""
+    H, G = q.shape[1], x.shape[1]
+    return x if G == H else np.repeat(x, H // G, axis=1)
+
+
+def _over_groups(gradient, x):
+    """(B, H, T, d) back to x's (B, G, T, d): the sum over the heads that read the same."""
+    B, G, T, d = x.shape
+    return gradient if gradient.shape == x.shape else gradient.reshape(B, G, gradient.shape[1] // G, T, d).sum(2)
 
 
 # ---------------------------------------------------------------- one block of scores
 
 
-def _blocks(Tq, Tk, causal):
-    """Slices (rows, keys) that cover every pair of a query and a key it may see."""
-    for first in range(0, Tk, KEYS):
-        seen_from = max(0, first - (Tk - Tq)) if causal else 0  # earlier queries see no key of this block
-        if seen_from < Tq:
-            yield slice(seen_from, Tq), slice(first, min(first + KEYS, Tk))
+class _Scores:
+    """s_ij = scale q_i·k_j + mask_ij - slope |t_i - j| of any block, -inf where query i may not see key j."""
+
+    def __init__(
+        self, q, k, *, scale, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None
+    ):  # fmt: skip
+        self.q, self.k, self.scale, self.slopes = q, _for_every_head(k, q), float(scale), slopes
+        B, H, Tq, Tk = *q.shape[:3], k.shape[2]
+        self.mask = None if mask is None else np.broadcast_to(mask, (B, H, Tq, Tk))
+        self.position = np.arange(Tq) + (Tk - Tq if offset is None else offset)
+        low, high = np.zeros((1, Tq), np.int64), np.full((1, Tq), Tk)  # query i sees low <= j < high; (B or 1, Tq)
+        if causal:
+            high = np.minimum(high, self.position + 1)
+        if window is not None:
+            low, high = np.maximum(low, self.position - window + 1), np.minimum(high, self.position + window)
+        if spans is not None:
+            low, high = np.maximum(low, spans[..., 0]), np.minimum(high, spans[..., 1])
+        self.low, self.high = low, high
+
+    def blocks(self):
+        """Slices (rows, keys) that cover every pair of a query and a key it may see."""
+        Tk = self.k.shape[2]
+        for first in range(0, Tk, KEYS):
+            last = min(first + KEYS, Tk)
+            seeing = np.flatnonzero(((self.low < last) & (self.high > first)).any(0))
+            if seeing.size:
+                yield slice(int(seeing[0]), int(seeing[-1]) + 1), slice(first, last)
+
+    def __call__(self, rows, keys, heads=slice(None)):
+        """(B, heads, rows, keys)"""
+        with np.errstate(invalid="ignore"):  # what is hidden may hold anything
+            s = self.q[:, heads][..., rows, :] @ self.k[:, heads][..., keys, :].swapaxes(2, 3) * self.scale
+        j = np.arange(self.k.shape[2])[keys]
+        if self.slopes is not None:
+            distance = np.abs(self.position[rows, None] - j)
+            s -= (self.slopes[heads, None, None] * distance).astype(s.dtype)
+        hidden = (j < self.low[:, rows, None]) | (j >= self.high[:, rows, None])  # (B or 1, rows, keys)
+        s = np.where(hidden[:, None], s.dtype.type(-np.inf), s)
+        if self.mask is not None:
+            mask = self.mask[:, heads][:, :, rows, keys]
+            with np.errstate(invalid="ignore"):
+                s = np.where(mask == -np.inf, mask, s + mask)
+        return s
 
 
-def _scores(q, k, rows, keys, scale, causal, mask):
-    """s_ij = scale q_i·k_j + mask_ij, -inf where i may not see j. (B, H, rows, keys)"""
-    B, H, Tq, Tk = *q.shape[:3], k.shape[2]
-    s = q[..., rows, :] @ k[..., keys, :].swapaxes(2, 3) * float(scale)
-    if mask is not None:
-        s += np.broadcast_to(mask, (B, H, Tq, Tk))[..., rows, keys]
-    if causal:
-        i, j = np.arange(Tq)[rows, None], np.arange(Tk)[keys]
-        s = np.where(j <= i + Tk - Tq, s, s.dtype.type(-np.inf))
-    return s
-
-
-def _probabilities(q, k, lse, rows, keys, scale, causal, mask):
-    """p_ij = exp(s_ij - lse_i). (B, H, rows, keys)"""
-    return np.exp(_scores(q, k, rows, keys, scale, causal, mask) - _finite(lse[..., rows])[..., None])
+def _exp(s, level):
+    """exp(s - level), and 0 where s is -inf, whatever the level: that of a row without keys is -inf too. (…, i, j)"""
+    with np.errstate(invalid="ignore"):
+        return np.where(s == -np.inf, s.dtype.type(0), np.exp(s - _finite(level)[..., None]))
 
 
 def _finite(m):
     """-inf, the maximum of a row without keys, becomes 0: exp(-inf - 0) is the wanted 0, exp(-inf + inf) were NaN."""
     return np.where(m == -np.inf, m.dtype.type(0), m)
+
+
+def _product(p, x):
+    """p x, to which a pair with p_ij = 0 adds nothing even where x_j is not finite: 0 · inf were NaN."""
+    finite = np.isfinite(x).all(-1)  # (B, H, j)
+    if finite.all():
+        return p @ x
+    result = p @ np.where(finite[..., None], x, 0)
+    with np.errstate(invalid="ignore"):
+        for j in np.flatnonzero(~finite.all((0, 1))):
+            counts = (p[..., j] != 0) & ~finite[..., None, j]
+            result += np.where(counts[..., None], p[..., j, None] * x[..., None, j, :], 0)
+    return result
