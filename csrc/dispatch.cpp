@@ -7,13 +7,15 @@
 namespace mt {
 
 const char* isa_name(Isa isa) {
-    constexpr const char* names[] = {"portable", "avx2", "avx512"};
+    constexpr const char* names[] = {"portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16"};
     return names[int(isa)];
 }
 
 bool isa_runs(Isa isa) {
 #if defined(MT_X86)
     __builtin_cpu_init();
+    if (isa == Isa::avx512_bf16) return __builtin_cpu_supports("avx512bf16") && isa_runs(Isa::avx512_vnni);
+    if (isa == Isa::avx512_vnni) return __builtin_cpu_supports("avx512vnni") && isa_runs(Isa::avx512);
     if (isa == Isa::avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && isa_runs(Isa::avx2);
@@ -23,7 +25,7 @@ bool isa_runs(Isa isa) {
 }
 
 static Isa pick() {
-    constexpr Isa fastest_first[] = {Isa::avx512, Isa::avx2, Isa::portable};
+    constexpr Isa fastest_first[] = {Isa::avx512_bf16, Isa::avx512_vnni, Isa::avx512, Isa::avx2, Isa::portable};
     const char* wanted = std::getenv("MINITRANSFORMER_ISA");
     std::string known;
     for (Isa isa : fastest_first)

@@ -27,7 +27,7 @@ PYBIND11_MODULE(_native, m) {
     m.def("isa", [] { return isa_name(isa()); });
     m.def("isas", [] {
         py::list names;
-        for (Isa i : {Isa::portable, Isa::avx2, Isa::avx512})
+        for (Isa i : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_vnni, Isa::avx512_bf16})
             if (isa_runs(i)) names.append(isa_name(i));
         return names;
     });

@@ -16,6 +16,8 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
+from .quantized_weight import QuantizedWeight
+
 __all__ = ["ROUTINES", "FLOATS", "Unsupported"]
 
 FLOATS = frozenset(np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))
@@ -142,6 +144,69 @@ def linear_backward(dy, x, weight, needs=(True, True, True)):
     _rank("linear_backward", "weight", weight, 2, 2)
     _shape("linear_backward", "x", x, (*x.shape[:-1], weight.shape[1]))
     _shape("linear_backward", "dy", dy, (*x.shape[:-1], weight.shape[0]))
+
+
+# ---------------------------------------------------------------- quantised and low-precision products
+
+
+@routine
+def quantize_rows(x, scale=None):
+    """x (..., K) float -> codes int8 (..., K), scales float32 (...):  codes = round(x / scale), so x ≈ scale · codes.
+
+    scale = max |x| / 127 of each row or, where given, that one number for all ("static"), beyond ±127 of which x is
+    clipped. Ties go to the even code. Always worked out in float32. A row with a NaN or an infinity has codes 0 and
+    scale NaN, so that what is computed from it is NaN; a row of zeros has scale 0.
+    Raises ValueError for a scale that is not positive and finite.
+    """
+    _floats("quantize_rows", x=x)
+    _rank("quantize_rows", "x", x, 1)
+    _positive("quantize_rows", "scale", scale)
+
+
+@routine
+def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_scale=None):
+    """y = f(x Wᵀ + bias), W the numbers that a `QuantizedWeight` stands for, f None, "relu", "gelu" or "silu".
+
+    x (..., K) float, weight (N, K), bias (N,) of x's dtype or None -> y (..., N) of x's dtype, summed in float32.
+    inputs="float": x as it is. inputs="int8": x rounded by `quantize_rows` (with `input_scale`, if given), the products
+    of codes added up exactly as integers within each group of the weight; such sums are the same in every
+    implementation. float16 and bfloat16 weights take inputs="float" only.
+    Source: Jacob et al. 2018; document D1 §4.1a.
+    """
+    name = "quantized_gemm"
+    _floats(name, x=x, bias=bias)
+    _rank(name, "x", x, 1)
+    if not isinstance(weight, QuantizedWeight):
+        raise TypeError(f"{name}: weight must be a QuantizedWeight, got {type(weight).__name__}")
+    if x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"{name}: x {tuple(x.shape)} is {x.shape[-1]} wide but weight {weight.shape} takes "
+                         f"{weight.shape[1]}")  # fmt: skip
+    if bias is not None:
+        _shape(name, "bias", bias, weight.shape[:1])
+    if activation not in (None, "relu", "gelu", "silu"):
+        raise ValueError(f'{name}: activation must be None, "relu", "gelu" or "silu", got {activation!r}')
+    if inputs not in ("float", "int8"):
+        raise ValueError(f'{name}: inputs must be "float" or "int8", got {inputs!r}')
+    if inputs == "int8" and weight.format in ("float16", "bfloat16"):
+        raise ValueError(f'{name}: a weight in {weight.format} takes inputs="float"')
+    if input_scale is not None and inputs == "float":
+        raise ValueError(f'{name}: input_scale is for inputs="int8"')
+    _positive(name, "input_scale", input_scale)
+
+
+@routine
+def matmul_bfloat16(a, b):
+    """`matmul` of a and b rounded to bfloat16, added up in float32: half the bytes, and on processors that have the
+    instruction twice the products. a (..., M, K), b (..., K, N) float -> c (..., M, N) of their dtype.
+
+    Numbers below 2⁻¹²⁶ may count as 0.
+    """
+    matmul(a, b)
+
+
+def _positive(routine_name, name, number):
+    if number is not None and not 0 < float(np.float32(number)) < np.inf:
+        raise ValueError(f"{routine_name}: {name} must be positive and finite, got {number}")
 
 
 # ---------------------------------------------------------------- attention

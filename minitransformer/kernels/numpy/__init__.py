@@ -13,6 +13,7 @@ from . import (
     embedding,
     matmul,
     normalization,
+    quantized_gemm,
     random,
     softmax,
     sparse_feed_forward,
@@ -21,6 +22,6 @@ from . import (
 
 _MODULES = (
     matmul, attention, softmax, normalization, activation, topk_activation, sparse_feed_forward, cross_entropy,
-    embedding, dropout, random, adamw,
+    embedding, dropout, random, adamw, quantized_gemm,
 )  # fmt: skip
 ROUTINES = {name: getattr(module, name) for name in _CONTRACT for module in _MODULES if hasattr(module, name)}

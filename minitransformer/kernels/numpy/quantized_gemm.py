@@ -1,0 +1,69 @@
+"""The product with a quantised weight. Integer sums are exact, so every implementation finds the same ones."""
+
+import numpy as np
+
+from .activation import gelu, silu
+
+
+def quantize_rows(x, scale=None):
+    """codes = round(x / scale), ties to even, within ±127; scale = max |x| / 127 of each row unless it is given.
+
+    Worked out in float32 whatever the dtype of x, by operations that IEEE 754 rounds exactly: the same codes everywhere.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        x = x.astype(np.float32)
+        largest = np.abs(x).max(-1, initial=0)
+        scales = largest / np.float32(127) if scale is None else np.full(x.shape[:-1], scale, np.float32)
+        scales = np.where(np.isfinite(largest), scales, np.float32(np.nan))
+        usable = np.isfinite(scales) & (scales > 0)
+        quotient = x / np.where(usable, scales, 1)[..., None]
+        codes = np.where(usable[..., None], np.rint(quotient).clip(-127, 127), 0).astype(np.int8)
+    return codes, scales.astype(np.float32)
+
+
+def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_scale=None):
+    """y = f(x Wᵀ + bias), W = weight.dequantize(); with inputs="int8" x is rounded to int8 first:
+
+    y_mn = f(s_m Σ_g (d_ng Σ_{k in g} q_mk c_nk + b_ng Σ_{k in g} q_mk) + bias_n),
+    q and s from `quantize_rows`, c, d and b the integers, scales and minima of `weight.decode()`.
+    """
+    wide = np.promote_types(x.dtype, np.float32) if x.dtype.kind == "f" else np.dtype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if inputs == "float":
+            y = x.astype(wide) @ weight.dequantize(wide).T
+        else:
+            codes, row_scales = quantize_rows(x, input_scale)
+            y = _integer_product(codes, weight, wide) * row_scales.astype(wide)[..., None]
+        if bias is not None:
+            y = y + bias.astype(wide)
+    return _activated(y, activation).astype(x.dtype)
+
+
+def _integer_product(codes, weight, wide):
+    integers, scales, minima = weight.decode()
+    N, groups, group = integers.shape
+    y = np.zeros((*codes.shape[:-1], N), wide)
+    for g in range(groups):
+        # Integers in float64, where they are exact up to 2⁵³, so that BLAS can multiply them.
+        q = codes[..., g * group : (g + 1) * group].astype(np.float64)
+        y += (q @ integers[:, g].T.astype(np.float64)).astype(wide) * scales[:, g].astype(wide)
+        if minima is not None:
+            y += q.sum(-1, keepdims=True).astype(wide) * minima[:, g].astype(wide)
+    return y
+
+
+def _activated(y, activation):
+    if activation == "relu":
+        return np.maximum(y, 0)
+    if activation == "gelu":
+        return gelu(y, "none")
+    return silu(y) if activation == "silu" else y
+
+
+def matmul_bfloat16(a, b):
+    """c = a b of a and b rounded to bfloat16: their products are exact in float32, where they are added up."""
+    import ml_dtypes
+
+    wide = np.promote_types(a.dtype, np.float32) if a.dtype.kind == "f" else np.dtype(np.float32)
+    a, b = (x.astype(np.float32).astype(ml_dtypes.bfloat16).astype(wide) for x in (a, b))
+    return np.matmul(a, b).astype(a.dtype)
