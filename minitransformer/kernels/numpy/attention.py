@@ -7,8 +7,9 @@ So no row of scores is ever whole in memory, and the (Tq, Tk) matrix never exist
 Source: Milakov & Gimelshein 2018 (online softmax); Dao et al. 2022 (FlashAttention), algorithms 1 and 4.
 """
 
-import numpy as np
+from numpy import errstate, inf
 
+from ..devices import xp
 from ..precision import computed_in_float32
 
 KEYS = 128  # in one block
@@ -16,8 +17,9 @@ KEYS = 128  # in one block
 
 @computed_in_float32
 def attention_forward(q, k, v, *, scale, causal=False, mask=None):
+    np = xp(q)
     o = np.zeros((*q.shape[:3], v.shape[3]), q.dtype)
-    m = np.full(q.shape[:3], -np.inf, q.dtype)  # the row's maximum so far
+    m = np.full(q.shape[:3], -inf, q.dtype)  # the row's maximum so far
     total = np.zeros_like(m)  # Σ_j exp(s_j - m) so far
     for rows, keys in _blocks(q.shape[2], k.shape[2], causal):
         s = _scores(q, k, rows, keys, scale, causal, mask)
@@ -29,14 +31,14 @@ def attention_forward(q, k, v, *, scale, causal=False, mask=None):
         o[..., rows, :] = o[..., rows, :] * rescale[..., None] + p @ v[..., keys, :]
         m[..., rows] = higher
     o /= np.where(total == 0, 1, total)[..., None]  # it is 0 in a row without keys, whose o is 0 already
-    with np.errstate(divide="ignore"):
+    with errstate(divide="ignore"):
         lse = m + np.log(total)
     return o, lse
 
 
 @computed_in_float32
 def attention_backward(do, q, k, v, o, lse, *, scale, causal=False, mask=None):
-    dq, dk, dv = (np.zeros(x.shape, x.dtype) for x in (q, k, v))
+    dq, dk, dv = (xp(q).zeros(x.shape, x.dtype) for x in (q, k, v))
     delta = (do * o).sum(-1)  # = Σ_j p_ij (do_i·v_j), what the softmax's gradient takes off every score
     for rows, keys in _blocks(q.shape[2], k.shape[2], causal):
         p = _probabilities(q, k, lse, rows, keys, scale, causal, mask)
@@ -66,21 +68,21 @@ def _blocks(Tq, Tk, causal):
 
 def _scores(q, k, rows, keys, scale, causal, mask):
     """s_ij = scale q_i·k_j + mask_ij, -inf where i may not see j. (B, H, rows, keys)"""
-    B, H, Tq, Tk = *q.shape[:3], k.shape[2]
+    np, (B, H, Tq), Tk = xp(q), q.shape[:3], k.shape[2]
     s = q[..., rows, :] @ k[..., keys, :].swapaxes(2, 3) * float(scale)
     if mask is not None:
         s += np.broadcast_to(mask, (B, H, Tq, Tk))[..., rows, keys]
     if causal:
         i, j = np.arange(Tq)[rows, None], np.arange(Tk)[keys]
-        s = np.where(j <= i + Tk - Tq, s, s.dtype.type(-np.inf))
+        s = np.where(j <= i + Tk - Tq, s, s.dtype.type(-inf))
     return s
 
 
 def _probabilities(q, k, lse, rows, keys, scale, causal, mask):
     """p_ij = exp(s_ij - lse_i). (B, H, rows, keys)"""
-    return np.exp(_scores(q, k, rows, keys, scale, causal, mask) - _finite(lse[..., rows])[..., None])
+    return xp(q).exp(_scores(q, k, rows, keys, scale, causal, mask) - _finite(lse[..., rows])[..., None])
 
 
 def _finite(m):
     """-inf, the maximum of a row without keys, becomes 0: exp(-inf - 0) is the wanted 0, exp(-inf + inf) were NaN."""
-    return np.where(m == -np.inf, m.dtype.type(0), m)
+    return xp(m).where(m == -inf, m.dtype.type(0), m)
