@@ -85,7 +85,7 @@ class BlockRunner {
         }
         tsan::release(&block.starts);
         running = &block.os_thread;
-        switch_to(*next_ready(block));
+        switch_to(block.os_thread, *next_ready(block));
         tsan::acquire(&block.finishes);
         running = nullptr;
         if (block.failed) {
@@ -115,7 +115,7 @@ class BlockRunner {
         leave_warp(me);
         Thread* next = block.alive ? next_ready(block) : &block.os_thread;
         if (!next) deadlock(block);
-        switch_to(*next, true);
+        switch_to(me, *next, true);
         __builtin_unreachable();
     }
 

@@ -29,6 +29,12 @@
 #define CUDA_EMULATOR_ASAN 0
 #endif
 
+#if CUDA_EMULATOR_TSAN
+#define CUDA_EMULATOR_COLD __attribute__((cold, noinline, no_sanitize("thread")))
+#else
+#define CUDA_EMULATOR_COLD __attribute__((cold, noinline))
+#endif
+
 namespace cuda_emulator {
 
 namespace tsan {

@@ -11,6 +11,7 @@
 #pragma once
 #include <cstdio>
 #include <string>
+#include <utility>
 
 #include "fiber.h"
 #include "vector_types.h"
@@ -65,7 +66,8 @@ struct Block {
     Order order = Order::first;
     uint64_t random = 1;
     unsigned* ready = nullptr;   // a ring of thread numbers
-    unsigned head = 0, waiting_to_run = 0, atomics = 0;
+    unsigned head = 0, waiting_to_run = 0;  // where it begins, how many are in it
+    unsigned atomics = 0;
 
     unsigned arrived = 0;        // at the barrier
     int sum = 0, result = 0;     // of __syncthreads_count
@@ -83,8 +85,7 @@ inline thread_local Thread* running;  // the CUDA thread that this OS thread run
 
 // ---------------------------------------------------------------- who runs next
 
-CUDA_EMULATOR_UNSEEN inline void switch_to(Thread& next, bool finished = false) {
-    Thread& me = *running;
+CUDA_EMULATOR_UNSEEN inline void switch_to(Thread& me, Thread& next, bool finished = false) {
     me.block->left = &me;
     running = &next;
     change(me.fiber, next.fiber, finished);
@@ -96,23 +97,23 @@ CUDA_EMULATOR_UNSEEN inline uint64_t draw(Block& block) {  // Knuth's linear con
     return block.random >> 33;
 }
 
+// Where the i-th of the line stands.
+CUDA_EMULATOR_UNSEEN inline unsigned in_ring(const Block& block, unsigned i) {
+    const unsigned at = block.head + i;
+    return at < block.count ? at : at - block.count;
+}
+
 CUDA_EMULATOR_UNSEEN inline void make_ready(Thread& thread) {
     Block& block = *thread.block;
-    unsigned end = block.head + block.waiting_to_run++;
-    block.ready[end < block.count ? end : end - block.count] = thread.number;
+    block.ready[in_ring(block, block.waiting_to_run++)] = thread.number;
 }
 
 CUDA_EMULATOR_UNSEEN inline Thread* next_ready(Block& block) {
     if (block.waiting_to_run == 0) return nullptr;
-    const unsigned tail = (block.head + block.waiting_to_run - 1) % block.count;
-    block.waiting_to_run--;
-    if (block.order == Order::last) return &block.threads[block.ready[tail]];
-    if (block.order == Order::random) {
-        const unsigned any = (block.head + unsigned(draw(block) % (block.waiting_to_run + 1))) % block.count;
-        const unsigned number = block.ready[any];
-        block.ready[any] = block.ready[block.head];
-        block.ready[block.head] = number;
-    }
+    const unsigned others = --block.waiting_to_run;
+    if (block.order == Order::last) return &block.threads[block.ready[in_ring(block, others)]];
+    if (block.order == Order::random)
+        std::swap(block.ready[in_ring(block, unsigned(draw(block) % (others + 1)))], block.ready[block.head]);
     const unsigned number = block.ready[block.head];
     if (++block.head == block.count) block.head = 0;
     return &block.threads[number];
@@ -128,17 +129,17 @@ CUDA_EMULATOR_UNSEEN inline std::string text(uint3 v) {
 }
 
 // Ends the block. Its threads stay where they stand and are never run again: their stacks are used anew.
-[[noreturn]] CUDA_EMULATOR_UNSEEN inline void fail(Place place, const std::string& what) {
+[[noreturn]] CUDA_EMULATOR_COLD inline void fail(Place place, const std::string& what) {
     Block& block = *running->block;
     block.failed = true;
     block.report(block.report_to, text(place) + ": " + what + " (block " + text(block.index) + ", thread " +
                                       text(running->index) + ")");
-    switch_to(block.os_thread, true);
+    switch_to(*running, block.os_thread, true);
     __builtin_unreachable();
 }
 
 // "threads 0-31 wait in __syncthreads at file:12; thread 32 waits in __shfl_sync at file:20"
-CUDA_EMULATOR_UNSEEN inline std::string who_waits(const Block& block) {
+CUDA_EMULATOR_COLD inline std::string who_waits(const Block& block) {
     std::string said;
     int groups = 0;
     for (unsigned i = 0; i < block.count;) {
@@ -161,7 +162,7 @@ CUDA_EMULATOR_UNSEEN inline std::string who_waits(const Block& block) {
     return said;
 }
 
-[[noreturn]] CUDA_EMULATOR_UNSEEN inline void deadlock(Block& block) {
+[[noreturn]] CUDA_EMULATOR_COLD inline void deadlock(Block& block) {
     const Thread* first = block.threads;
     while (first->finished) first++;
     fail(first->waits_at, "deadlock: " + who_waits(block));
@@ -170,19 +171,27 @@ CUDA_EMULATOR_UNSEEN inline std::string who_waits(const Block& block) {
 // ---------------------------------------------------------------- waiting
 
 // Lets others run until somebody makes this thread ready.
-CUDA_EMULATOR_UNSEEN inline void wait() {
-    Thread* next = next_ready(*running->block);
-    if (!next) deadlock(*running->block);
-    if (next != running) switch_to(*next);
+CUDA_EMULATOR_UNSEEN inline void wait(Thread& me) {
+    Thread* next = next_ready(*me.block);
+    if (!next) deadlock(*me.block);
+    if (next != &me) switch_to(me, *next);
 }
 
 CUDA_EMULATOR_UNSEEN inline void yield() {
     make_ready(*running);
-    wait();
+    wait(*running);
 }
 
-// Everybody who is alive stands at the barrier. `last` is the one that came last, or that returned instead of coming.
+// Everybody who is alive stands at the barrier, and at the same one: CUDA leaves undefined what comes of two.
 CUDA_EMULATOR_UNSEEN inline void open_barrier(Block& block) {
+    const Thread* first = nullptr;
+    for (unsigned i = 0; i < block.count; i++) {
+        const Thread& thread = block.threads[i];
+        if (thread.finished) continue;
+        if (!first) first = &thread;
+        if (thread.waits_at.line != first->waits_at.line || thread.waits_in != first->waits_in)
+            fail(thread.waits_at, "divergent barrier: " + who_waits(block));
+    }
     tsan::acquire(&block.arrives);
     tsan::release(&block.leaves);
     block.result = block.sum;
@@ -199,14 +208,9 @@ CUDA_EMULATOR_UNSEEN inline int block_barrier(int value, const char* name, Place
     tsan::release(&block.arrives);
     block.sum += value;
     if (++block.arrived == block.alive) {
-        for (unsigned i = 0; i < block.count; i++) {  // CUDA leaves undefined what the other branch's barrier does
-            const Thread& other = block.threads[i];
-            if (!other.finished && (other.waits_at.line != at.line || other.waits_in != name))
-                fail(at, "divergent barrier: " + who_waits(block));
-        }
         open_barrier(block);
     }
-    wait();
+    wait(me);
     tsan::acquire(&block.leaves);
     return block.result;
 }

@@ -46,13 +46,13 @@ CUDA_EMULATOR_UNSEEN inline bool complete_meeting(Thread& lane) {
     return true;
 }
 
-CUDA_EMULATOR_UNSEEN inline void meet(unsigned mask, const char* name, Place at, void (*exchange)(Warp&, unsigned)) {
-    Thread& me = *running;
+CUDA_EMULATOR_UNSEEN inline void meet(Thread& me, unsigned mask, const char* name, Place at,
+                                      void (*exchange)(Warp&, unsigned)) {
     me.waits_in = name, me.waits_at = at, me.mask = mask, me.exchange = exchange;
     if (!(mask >> me.lane & 1)) fail(at, std::string(name) + ": the mask leaves out the lane that calls");
     me.warp->waiting |= 1u << me.lane;
     complete_meeting(me);
-    wait();
+    wait(me);
 }
 
 // A lane that returns is no longer waited for.
@@ -64,9 +64,19 @@ CUDA_EMULATOR_UNSEEN inline void leave_warp(Thread& me) {
 }
 
 CUDA_EMULATOR_UNSEEN inline void warp_barrier(unsigned mask, Place at) {
-    tsan::release(&running->arrives);
-    meet(mask, "__syncwarp", at, nullptr);
-    tsan::acquire(&running->leaves);
+    Thread& me = *running;
+    tsan::release(&me.arrives);
+    meet(me, mask, "__syncwarp", at, nullptr);
+    tsan::acquire(&me.leaves);
+}
+
+// Gives 8 bytes to the meeting, and takes from it what `by` has left for this lane.
+CUDA_EMULATOR_UNSEEN inline uint64_t exchange(void (*by)(Warp&, unsigned lanes), unsigned mask, uint64_t given,
+                                              const char* name, Place at) {
+    Thread& me = *running;
+    me.given = given;
+    meet(me, mask, name, at, by);
+    return me.taken;
 }
 
 // ---------------------------------------------------------------- shuffles
@@ -85,14 +95,12 @@ CUDA_EMULATOR_UNSEEN inline T take_from(int lane, T value, unsigned mask, const 
     Thread& me = *running;
     __builtin_memcpy(&me.given, &value, sizeof value);
     me.from = lane;
-    meet(mask, name, at, exchange_values);
+    meet(me, mask, name, at, exchange_values);
     __builtin_memcpy(&value, &me.taken, sizeof value);
     return value;
 }
 
 CUDA_EMULATOR_UNSEEN inline int lane_number() { return int(running->lane); }
-CUDA_EMULATOR_UNSEEN inline void give(uint64_t value) { running->given = value; }
-CUDA_EMULATOR_UNSEEN inline uint64_t taken() { return running->taken; }
 
 // The warp is cut into segments of `width` lanes, and nobody takes from another segment: such a lane keeps its own.
 struct Segment {
@@ -116,9 +124,7 @@ CUDA_EMULATOR_UNSEEN inline void give_to_all(Warp& warp, unsigned lanes) {
 
 template <uint64_t (*combine)(Warp&, unsigned lanes)>
 CUDA_EMULATOR_UNSEEN inline uint64_t ask_all(unsigned mask, uint64_t given, const char* name, Place at) {
-    give(given);
-    meet(mask, name, at, give_to_all<combine>);
-    return taken();
+    return exchange(give_to_all<combine>, mask, given, name, at);
 }
 
 CUDA_EMULATOR_UNSEEN inline uint64_t votes(Warp& warp, unsigned lanes) {
@@ -211,9 +217,7 @@ inline unsigned __match_any_sync(unsigned mask, T value, cuda_emulator::Place at
     static_assert(sizeof(T) <= 8);
     uint64_t given = 0;
     __builtin_memcpy(&given, &value, sizeof value);
-    cuda_emulator::give(given);
-    cuda_emulator::meet(mask, "__match_any_sync", at, cuda_emulator::match);
-    return unsigned(cuda_emulator::taken());
+    return unsigned(cuda_emulator::exchange(cuda_emulator::match, mask, given, "__match_any_sync", at));
 }
 
 #define CUDA_EMULATOR_REDUCE(name, T, operation)                                                                   \

@@ -40,7 +40,7 @@ inline void each(Fragment& fragment, Pointer memory, unsigned ld, bool by_rows, 
     constexpr unsigned bytes = sizeof(*memory);
     if (reinterpret_cast<uintptr_t>(memory) % 32) cuda_emulator::fail(at, std::string(name) + ": the address is not a multiple of 32 bytes");
     if (ld * bytes % 16) cuda_emulator::fail(at, std::string(name) + ": rows " + std::to_string(ld) + " elements apart are no multiple of 16 bytes");
-    cuda_emulator::meet(cuda_emulator::all_lanes, name, at, nothing);
+    cuda_emulator::exchange(nothing, cuda_emulator::all_lanes, 0, name, at);
     const int lane = cuda_emulator::lane_number();
     for (int e = 0; e < Fragment::num_elements; e++) {
         const size_t row = size_t(32 * e + lane) / Fragment::columns, column = size_t(32 * e + lane) % Fragment::columns;
@@ -104,10 +104,10 @@ inline void mma_sync(fragment<accumulator, M, N, K, C>& d, const fragment<matrix
                      const fragment<matrix_b, M, N, K, T, LB>& b, const fragment<accumulator, M, N, K, C>& c,
                      detail::Place at = cuda_emulator::place()) {
     const detail::Operands operands{&a, &b, &c, &d};
-    cuda_emulator::give(reinterpret_cast<uintptr_t>(&operands));
-    cuda_emulator::meet(cuda_emulator::all_lanes, "mma_sync", at,
-                        detail::multiply<fragment<matrix_a, M, N, K, T, LA>, fragment<matrix_b, M, N, K, T, LB>,
-                                         fragment<accumulator, M, N, K, C>>);
+    using A = fragment<matrix_a, M, N, K, T, LA>;
+    using B = fragment<matrix_b, M, N, K, T, LB>;
+    cuda_emulator::exchange(detail::multiply<A, B, fragment<accumulator, M, N, K, C>>, cuda_emulator::all_lanes,
+                            reinterpret_cast<uintptr_t>(&operands), "mma_sync", at);
 }
 
 }  // namespace nvcuda::wmma
