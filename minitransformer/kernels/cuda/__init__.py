@@ -17,6 +17,10 @@ def reason(name: str) -> str:
     """Why a set ("cuda" or "cuda-emulated") cannot be used here; "" when it can."""
     if name == "cuda":
         return no_gpu()
-    from . import emulator
+    from .build import compiler
 
-    return emulator.REASON
+    try:
+        compiler()
+    except RuntimeError as error:
+        return str(error)
+    return ""

@@ -17,7 +17,7 @@ def adamw_step(parameter, gradient, m, v, *, step, lr, beta1, beta2, eps, weight
 
 def squared_norm(x):
     x = packed(x)
-    (blocks,), (threads,) = elements(x.size, threads=1024)
+    (blocks,), (threads,) = elements(x.size)
     sums = empty(x, (min(blocks, 1024),), np.float64)
     if x.size:
         kernel("adamw", "squared_norm", x)(sums.shape, (threads,), (x, sums, np.int64(x.size)))

@@ -5,7 +5,7 @@
 
 The array decides who compiles and runs the source: CuPy (NVRTC, once for each kind of GPU, then from its cache), or the
 emulator for the stand-in's arrays and NumPy's. Arguments are arrays and NumPy numbers of the very types that the kernel
-declares: nothing converts them.
+declares, for nothing converts them; None is a null pointer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from ...locate import csrc
 from ..contract import Unsupported
 from ..devices import device, device_of, xp
 
-__all__ = ["NULL", "elements", "empty", "kernel", "packed", "teams", "wide"]
-
-NULL = np.uint64(0)  # in place of an array that is not there
+__all__ = ["elements", "empty", "kernel", "packed", "teams", "wide"]
 
 SUFFIX = {
     np.dtype(np.float32): "float",
@@ -46,25 +44,33 @@ def kernel(concept: str, name: str, like, suffix: str | None = None):
 
 @functools.cache
 def _function(concept, name, place):
-    return module(concept, place).get_function(name)
+    function = module(concept, place).get_function(name)
+    return _with_null(function) if place == "cuda" else function
+
+
+def _with_null(function):
+    """CuPy passes a None as no argument at all; what a kernel reads as a null pointer is eight bytes of zero."""
+
+    def launch(grid, block, args, **options):
+        function(grid, block, tuple([np.uint64(0) if a is None else a for a in args]), **options)
+
+    return launch
 
 
 @functools.cache
 def module(concept: str, place: str):
     """csrc/cuda/CONCEPT.cu, compiled for arrays of a device when one of its functions is first asked for."""
-    return _raw_module(place)(code=source(concept), options=options())
-
-
-def _raw_module(place):
     if place == "cpu":
         from .emulator import RawModule
-
-        return RawModule
-    return device(place).arrays.RawModule
+    else:
+        RawModule = device(place).arrays.RawModule
+    return RawModule(code=source(concept), options=options())
 
 
 def source(concept: str) -> str:
-    return (csrc() / "cuda" / f"{concept}.cu").read_text(encoding="utf-8")
+    """The text of csrc/cuda/CONCEPT.cu, with its name for the compiler's messages."""
+    text = (csrc() / "cuda" / f"{concept}.cu").read_text(encoding="utf-8")
+    return f'#line 1 "{concept}.cu"\n{text}'
 
 
 @functools.cache

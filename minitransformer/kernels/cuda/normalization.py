@@ -3,13 +3,13 @@
 import numpy as np
 
 from ..devices import xp
-from .launch import NULL, empty, kernel, packed, teams, wide
+from .launch import empty, kernel, packed, teams, wide
 
 SHARE = 256  # rows that a block of the column sums adds up, at least
 
 
 def layer_norm_forward(x, weight, bias, eps):
-    x, weight, bias = packed(x), packed(weight), NULL if bias is None else packed(bias)
+    x, weight, bias = packed(x), packed(weight), None if bias is None else packed(bias)
     y, mean, rstd = empty(x), empty(x, x.shape[:-1]), empty(x, x.shape[:-1])
     if not x.size:
         return y, xp(x).zeros_like(mean), xp(x).full_like(rstd, float(eps) ** -0.5)
@@ -35,7 +35,7 @@ def rms_norm_forward(x, weight, eps):
 
 
 def rms_norm_backward(dy, x, weight, rstd):
-    return _backward(packed(dy), packed(x), packed(weight), NULL, packed(rstd))[:2]
+    return _backward(packed(dy), packed(x), packed(weight), None, packed(rstd))[:2]
 
 
 def _backward(dy, x, weight, mean, rstd):

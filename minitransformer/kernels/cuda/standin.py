@@ -264,13 +264,26 @@ class RawModule:
         self._module = Emulated(code=code, options=options)
 
     def get_function(self, name):
-        kernel = self._module.get_function(name)
+        return RawKernel(self._module.get_function(name))
 
-        def launch(grid, block, args, shared_mem=0):
-            counts.launches += 1
-            kernel(grid, block, tuple(map(_plain, args)), shared_mem=shared_mem)
 
-        return launch
+class RawKernel:
+    """A kernel, launched with device arrays: kernel(grid, block, args, shared_mem=bytes)."""
+
+    def __init__(self, emulated):
+        self._emulated = emulated
+
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        counts.launches += 1
+        self._emulated(grid, block, tuple(map(_plain, args)), shared_mem=shared_mem)
+
+    @property
+    def max_dynamic_shared_size_bytes(self):
+        return self._emulated.max_dynamic_shared_size_bytes
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, size):
+        self._emulated.max_dynamic_shared_size_bytes = size
 
 
 cuda = types.SimpleNamespace(
