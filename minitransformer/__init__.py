@@ -16,6 +16,7 @@ import importlib
 from . import kernels, ops
 from .function import ElementWise, Function
 from .graph import enable_grad, is_grad_enabled, no_grad
+from .kernels.devices import Device, device
 from .random import Generator
 from .recomputation import checkpoint
 from .tensor import Tensor, arange, as_tensor, full, ones, tensor, zeros
@@ -28,8 +29,8 @@ _LAZY_NAMES = {"gradcheck": "gradient_check"}
 globals().update(ops.FUNCTIONS)
 
 __all__ = [
-    "ElementWise", "Function", "Generator", "Tensor", "arange", "as_tensor", "checkpoint", "enable_grad", "full",
-    "gradcheck", "is_grad_enabled", "kernels", "no_grad", "ones", "tensor", "zeros", *ops.FUNCTIONS, *_LAZY,
+    "Device", "ElementWise", "Function", "Generator", "Tensor", "arange", "as_tensor", "checkpoint", "device", "enable_grad",
+    "full", "gradcheck", "is_grad_enabled", "kernels", "no_grad", "ones", "tensor", "zeros", *ops.FUNCTIONS, *_LAZY,
 ]  # fmt: skip
 
 

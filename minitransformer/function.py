@@ -16,6 +16,7 @@ import numpy as np
 from . import kernels
 from .graph import edge, is_grad_enabled, memory, xp
 from .kernels.contract import FLOATS
+from .kernels.devices import same_device
 from .kernels.precision import computed_in_float32
 from .tensor import Tensor
 
@@ -224,10 +225,16 @@ def _constant(value, dtype, beside):
 
 
 def _common_dtype(cls, tensors):
-    """The one float dtype of the inputs, or None. Raises TypeError where they differ."""
-    common = None
+    """The one float dtype of the inputs, or None. Raises TypeError where they differ, or live on different devices."""
+    common = kind = None
     for i, t in enumerate(tensors):
-        if t is not None and t.data.dtype in FLOATS:
+        if t is None:
+            continue
+        if kind is None:
+            kind = type(t.data)
+        elif type(t.data) is not kind:
+            same_device(cls.__name__, *[t.data for t in tensors if t is not None])
+        if t.data.dtype in FLOATS:
             if common is None:
                 common = t.data.dtype
             elif t.data.dtype != common:

@@ -23,6 +23,8 @@ from . import kernels
 from .function import OPS
 from .graph import enable_grad, run_backward
 from .kernels.contract import FLOATS
+from .kernels.devices import device as open_device
+from .kernels.devices import fetch, is_array
 from .random import Generator
 from .tensor import Tensor, as_dtype
 
@@ -102,7 +104,7 @@ def gradcheck(function, *inputs, tolerance=TOLERANCE, step=STEP, zero=(), seed=0
 
 
 def _checked_input(array):
-    array = np.asarray(array)
+    array = array if is_array(array) else np.asarray(array)
     return Tensor(array.copy(), requires_grad=array.dtype == np.float64)
 
 
@@ -115,11 +117,12 @@ def _outputs(function, tensors):
 
 
 def _flat(outputs):
-    return np.concatenate([y.data.reshape(-1) for y in outputs])
+    """All outputs in one NumPy array: a check compares on the CPU, wherever the function computes."""
+    return np.concatenate([fetch(y.data).reshape(-1) for y in outputs])
 
 
 def _gradients(function, tensors, wanted, cotangent):
-    """The gradient of cotangent · outputs for each wanted input, by our backward."""
+    """The gradient of cotangent · outputs for each wanted input, by our backward, as NumPy arrays."""
     for t in tensors:
         if t is not None:
             t.grad = None
@@ -128,9 +131,9 @@ def _gradients(function, tensors, wanted, cotangent):
         dy = cotangent[start : start + y.size].reshape(y.shape).astype(y.dtype)
         start += y.size
         if y.requires_grad:
-            run_backward(y, dy, retain_graph=i + 1 < len(outputs))
+            run_backward(y, open_device(y.device).put(dy), retain_graph=i + 1 < len(outputs))
     found = [
-        np.zeros(tensors[i].shape, tensors[i].dtype) if tensors[i].grad is None else tensors[i].grad for i in wanted
+        np.zeros(tensors[i].shape, tensors[i].dtype) if tensors[i].grad is None else fetch(tensors[i].grad) for i in wanted
     ]
     for i in wanted:
         tensors[i].grad = None
@@ -138,14 +141,14 @@ def _gradients(function, tensors, wanted, cotangent):
 
 
 def _check(function, tensors, wanted, tolerance, step, zero, generator):
-    before = [t.data.copy() if t is not None else None for t in tensors]
+    before = [fetch(t.data.copy()) if t is not None else None for t in tensors]
     base = _flat(_outputs(function, tensors))
     if not np.array_equal(base, _flat(_outputs(function, tensors)), equal_nan=True):
         raise ValueError(
             "gradcheck: two runs differ; give random ops a fresh Generator with a fixed seed inside the function"
         )
     if any(
-        t is not None and not np.array_equal(t.data, b, equal_nan=True) for t, b in zip(tensors, before, strict=True)
+        t is not None and not np.array_equal(fetch(t.data), b, equal_nan=True) for t, b in zip(tensors, before, strict=True)
     ):
         raise ValueError("gradcheck: the function edits its inputs in place")
     if not np.isfinite(base).all():
@@ -180,7 +183,7 @@ def _full(function, tensors, wanted, size, cotangent, tolerance, step, zero):
             row, column = np.unravel_index(difference.argmax(), difference.shape)
             error = float(difference.max())
             at = tuple(int(n) for n in np.unravel_index(column, x.shape))
-            worst = Worst(i, at, float(got[row, column]), float(expected[row, column]), x.copy())
+            worst = Worst(i, at, float(got[row, column]), float(expected[row, column]), fetch(x.copy()))
     return Result(bool(error <= tolerance), error, method, worst)
 
 
@@ -190,7 +193,7 @@ def _proves_nothing(method, i):
 
 
 def _difference(function, tensors, x, at, step):
-    kept = x[at]
+    kept = float(x[at])
     x[at] = kept + step
     above = _flat(_outputs(function, tensors))
     x[at] = kept - step
@@ -204,14 +207,14 @@ def _direction(function, tensors, wanted, cotangent, tolerance, step, zero, gene
     found = _gradients(function, tensors, wanted, cotangent)
     worst, error, method = None, 0.0, "finite differences, one direction"
     for position, i in enumerate(wanted):
-        x = tensors[i].data
-        kept, direction = x.copy(), generator.normal(x.shape, dtype=np.float64)
+        x, put = tensors[i].data, open_device(tensors[i].device).put
+        kept, direction = fetch(x.copy()), generator.normal(x.shape, dtype=np.float64)
         direction /= max(1.0, np.abs(direction).max(initial=0.0))
         sides = []
         for sign in (step, -step):
-            x[...] = kept + sign * direction
+            x[...] = put(kept + sign * direction)
             sides.append(float(cotangent @ _flat(_outputs(function, tensors))))
-        x[...] = kept
+        x[...] = put(kept)
         expected, got = (sides[0] - sides[1]) / (2 * step), float((found[position] * direction).sum())
         # What the sum could have been, had the terms not cancelled; and the noise of the difference itself.
         scale = max(
@@ -247,23 +250,26 @@ class Row:
         return {key: getattr(self, key) for key in ("op", "kernels", "dtype", "method", "error", "passed")}
 
 
-def check_ops(names=None, kernel_sets=None, dtypes=("float64", "float32")):
+def check_ops(names=None, kernel_sets=None, dtypes=("float64", "float32"), device=None):
     """Yield a `Row` for each op × kernel set × dtype.
 
-    names: class names or function names of ops, None for all. kernel_sets: names or modules; None for all there are.
-    Ops without a kernel run the same array expressions everywhere and are checked once, under "numpy".
+    names: class names or function names of ops, None for all. kernel_sets: names or modules; None for all there are but
+    "cuda-emulated", which runs the kernels of "cuda" slowly. device: where the arrays live, "cpu" unless the set is
+    "cuda". Ops without a kernel run the same array expressions everywhere and are checked once, under "numpy".
     Raises ValueError for an unknown op and for an op without samples.
     """
     from .ops.samples import SAMPLES
 
-    kernel_sets = [n for n, why in kernels.available().items() if not why] if kernel_sets is None else list(kernel_sets)
+    if kernel_sets is None:
+        kernel_sets = [name for name, why in kernels.available().items() if not why and name != "cuda-emulated"]
     for op in _selected(names):
         if op not in SAMPLES:
             raise ValueError(f"op {op} has no samples: add them to ops/samples.py, so that its gradient is checked")
         for which in kernel_sets:
             label = which if isinstance(which, str) else which.__name__
             for dtype in dtypes:
-                yield _row(op, SAMPLES[op], which, label, as_dtype(dtype))
+                place = open_device(device or ("cuda" if which == "cuda" else "cpu"))
+                yield _row(op, SAMPLES[op], which, label, as_dtype(dtype), place)
 
 
 def _selected(names):
@@ -292,17 +298,17 @@ def _selected(names):
     return list(dict.fromkeys(chosen))
 
 
-def _row(op, samples, which, label, dtype):
-    """The worst sample of one op on one kernel set in one dtype."""
+def _row(op, samples, which, label, dtype, place):
+    """The worst sample of one op on one kernel set in one dtype, with its arrays on the device `place`."""
     error, method = 0.0, ""
     for number, sample in enumerate(samples(Generator(number_of(op)))):
         with kernels.use(which):
             try:
-                ran = kernels.explain(lambda s=sample: _gradients_of(s, dtype))
+                ran = kernels.explain(lambda s=sample: _gradients_of(s, dtype, place))
                 sources = {call.source for call in ran}
                 if label != "numpy" and label not in sources:
                     return Row(op, label, str(dtype), "not run: " + _why_not(ran, label), None, None)
-                result = _finite(sample) if dtype == np.float64 else _against_float64(sample, dtype)
+                result = _finite(sample, place) if dtype == np.float64 else _against_float64(sample, dtype, place)
             except Exception as failure:  # a broken kernel may raise anything; the table must show it and go on
                 return Row(
                     op,
@@ -334,27 +340,30 @@ def _why_not(ran, label):
     return fallback or f"{label} serves none of its kernels"
 
 
-def _tensors(sample, dtype):
+CPU = open_device("cpu")
+
+
+def _tensors(sample, dtype, place=CPU):
     return tuple([
-        Tensor(_strided(x.astype(dtype), x) if x.dtype == np.float64 else x.copy(), requires_grad=x.dtype == np.float64)
-        if isinstance(x, np.ndarray) else x
+        Tensor(_strided(x, dtype, place), requires_grad=x.dtype == np.float64) if isinstance(x, np.ndarray) else x
         for x in sample.inputs
     ])  # fmt: skip
 
 
-def _strided(copy, x):
-    """The copy with gaps and reversed axes where x has them: `astype` packs an array, and nothing would be strided."""
+def _strided(x, dtype, place):
+    """A copy in a dtype on a device, with gaps and reversed axes where x has them: a plain copy would be packed."""
+    copy = place.put(np.array(x, dtype if x.dtype == np.float64 else None))
     if x.flags.forc:
         return copy
     steps = tuple(slice(None, None, 2 if stride > 0 else -2) for stride in x.strides)
-    spaced = np.empty([2 * n for n in x.shape], copy.dtype)[steps]
+    spaced = place.arrays.empty([2 * n for n in x.shape], dtype=copy.dtype)[steps]
     spaced[...] = copy
     return spaced
 
 
-def _gradients_of(sample, dtype):
+def _gradients_of(sample, dtype, place=CPU):
     """(outputs, gradients) of a sample under a fixed random cotangent."""
-    tensors = _tensors(sample, dtype)
+    tensors = _tensors(sample, dtype, place)
     wanted = [i for i, t in enumerate(tensors) if isinstance(t, Tensor) and t.requires_grad]
     base = _flat(_outputs(sample.function, tensors))
     with kernels.use("numpy"):  # so that its random bits do not count as a kernel that the op ran
@@ -362,13 +371,13 @@ def _gradients_of(sample, dtype):
     return base, _gradients(sample.function, tensors, wanted, cotangent), wanted, tensors
 
 
-def _finite(sample):
-    return gradcheck(sample.function, *_tensors(sample, np.float64), zero=sample.zero, raise_on_failure=False)
+def _finite(sample, place):
+    return gradcheck(sample.function, *_tensors(sample, np.float64, place), zero=sample.zero, raise_on_failure=False)
 
 
-def _against_float64(sample, dtype):
+def _against_float64(sample, dtype, place):
     """Outputs and gradients in a low precision against the NumPy kernels' in float64."""
-    base, found, wanted, tensors = _gradients_of(sample, dtype)
+    base, found, wanted, tensors = _gradients_of(sample, dtype, place)
     with kernels.use("numpy"):
         exact_base, exact, _, _ = _gradients_of(sample, np.dtype(np.float64))
     tolerance = 64 * float(ml_dtypes.finfo(dtype).eps) * sample.condition
@@ -380,6 +389,6 @@ def _against_float64(sample, dtype):
         if difference.size and (worst is None or difference.max() > error):
             at = np.unravel_index(difference.argmax(), difference.shape)
             error = float(difference.max())
-            value = tensors[i].data if i >= 0 else base
+            value = fetch(tensors[i].data) if i >= 0 else base
             worst = Worst(i, tuple(int(n) for n in at), float(got[at]), float(expected[at]), value)
     return Result(error <= tolerance, error, "float64 NumPy backward", worst)

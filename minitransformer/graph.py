@@ -11,7 +11,9 @@ import contextvars
 import functools
 import heapq
 
-__all__ = ["enable_grad", "is_grad_enabled", "no_grad", "run_backward"]
+from .kernels.devices import xp
+
+__all__ = ["enable_grad", "is_grad_enabled", "no_grad", "run_backward", "xp"]
 
 _grad_enabled: contextvars.ContextVar[bool] = contextvars.ContextVar("grad_enabled", default=True)
 is_grad_enabled = _grad_enabled.get
@@ -49,11 +51,6 @@ class enable_grad(_GradMode):
     """Records again inside `no_grad`."""
 
     enabled = True
-
-
-def xp(x):
-    """The array's own namespace (NumPy, CuPy, a recording one): op bodies are written against it."""
-    return x.__array_namespace__()
 
 
 class Version:

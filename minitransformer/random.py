@@ -18,6 +18,7 @@ import os
 import numpy as np
 
 from . import kernels
+from .kernels.devices import device as open_device
 
 __all__ = ["Generator"]
 
@@ -52,29 +53,29 @@ class Generator:
         self.offset = (start + (count + 3) // 4) % 2**64
         return self.key, start
 
-    def bits(self, shape) -> np.ndarray:
-        """uint32 words of the given shape, uniform over 0..2³²-1."""
+    def bits(self, shape, device="cpu") -> np.ndarray:
+        """uint32 words of the given shape, uniform over 0..2³²-1; made on a device, the same on each."""
         shape = _shape(shape)
         count = math.prod(shape)
-        return kernels.random_bits(*self.reserve(count), count).reshape(shape)
+        return kernels.random_bits(*self.reserve(count), count, str(device)).reshape(shape)
 
-    def uniform(self, shape=(), low=0.0, high=1.0, dtype=np.float32) -> np.ndarray:
+    def uniform(self, shape=(), low=0.0, high=1.0, dtype=np.float32, device="cpu") -> np.ndarray:
         """Uniform on [low, high): 24 random bits, for float64 32; what rounds to `high` is the number below it."""
-        dtype = np.dtype(dtype)
-        bits = self.bits(shape)
+        xp, dtype = open_device(device).arrays, np.dtype(dtype)
+        bits = self.bits(shape, device)
         unit = bits * 2.0**-32 if dtype == np.float64 else (bits >> 8).astype(np.float32) * np.float32(2**-24)
-        values = np.asarray(low + (high - low) * unit, dtype=dtype)
+        values = xp.asarray(low + (high - low) * unit, dtype=dtype)
         top = dtype.type(high)
-        return np.where(values == top, np.nextafter(top, dtype.type(low)), values)
+        return xp.where(values == top, np.nextafter(top, dtype.type(low)), values)
 
-    def normal(self, shape=(), mean=0.0, std=1.0, dtype=np.float32) -> np.ndarray:
+    def normal(self, shape=(), mean=0.0, std=1.0, dtype=np.float32, device="cpu") -> np.ndarray:
         """Normal by Box-Muller: r = √(-2 ln u₁), angle = 2π u₂, from pairs of words; computed in float64."""
-        shape = _shape(shape)
+        xp, shape = open_device(device).arrays, _shape(shape)
         count = math.prod(shape)
-        pairs = self.bits(2 * ((count + 1) // 2)).reshape(-1, 2)
-        radius = np.sqrt(-2.0 * np.log((pairs[:, 0] + 0.5) * 2.0**-32))
+        pairs = self.bits(2 * ((count + 1) // 2), device).reshape(-1, 2)
+        radius = xp.sqrt(-2.0 * xp.log((pairs[:, 0] + 0.5) * 2.0**-32))
         angle = (2.0 * math.pi * 2.0**-32) * pairs[:, 1]
-        values = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)[:count]
+        values = xp.stack([radius * xp.cos(angle), radius * xp.sin(angle)], axis=1).reshape(-1)[:count]
         return (mean + std * values).reshape(shape).astype(dtype)
 
     def integers(self, low: int, high: int, shape=()) -> np.ndarray:

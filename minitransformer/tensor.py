@@ -1,6 +1,7 @@
 """A tensor is an array and the memory of how it was made.
 
-`.data` is the array (NumPy, or CuPy on a GPU), `.grad` an array too, once `backward()` has run. Edits through `.data`
+`.data` is the array (NumPy, or CuPy on a GPU), `.grad` an array too, once `backward()` has run. A tensor lives where its
+array does, and moves by `.to(device)` only. Edits through `.data`
 are not checked; edits through the tensor (`x[0] = 1`, `x.add_(y)`) are counted, and `backward()` refuses to use an
 array that was edited after it had been saved.
 """
@@ -14,6 +15,8 @@ import numpy as np
 
 from .graph import Version, hooked, is_grad_enabled, run_backward, xp
 from .kernels.contract import FLOATS
+from .kernels.devices import device as open_device
+from .kernels.devices import device_of, fetch, is_array, same_device
 
 __all__ = ["Tensor", "tensor", "as_tensor", "zeros", "ones", "full", "arange", "as_dtype"]
 
@@ -42,7 +45,7 @@ class Tensor:
 
     def __init__(self, data, requires_grad: bool = False, dtype=None):
         source, data = data, plain(data)
-        if not hasattr(data, "__array_namespace__"):
+        if not is_array(data):
             data = np.asarray(data)
             data = data.astype(np.float32) if data.dtype == np.float64 else data
         if isinstance(data, np.generic):
@@ -86,9 +89,8 @@ class Tensor:
 
     @property
     def device(self) -> str:
-        """Where the array lives: "cpu" for NumPy."""
-        device = getattr(self.data, "device", "cpu")
-        return device if isinstance(device, str) else f"cuda:{device.id}"
+        """Where the array lives: "cpu" for NumPy, "cuda" for CuPy, "cuda-emulated" for its stand-in."""
+        return device_of(self.data)
 
     @property
     def is_leaf(self) -> bool:
@@ -103,8 +105,9 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self):
-        body = np.array2string(np.asarray(self.data), separator=", ", prefix="tensor(", threshold=200, precision=4)
+        body = np.array2string(fetch(self.data), separator=", ", prefix="tensor(", threshold=200, precision=4)
         extra = "" if self.data.dtype == np.float32 else f", dtype={self.data.dtype}"
+        extra += "" if self.device == "cpu" else f', device="{self.device}"'
         if self.node is not None:
             extra += f", made by {type(self.node).__name__}"
         elif self.requires_grad:
@@ -135,7 +138,7 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The array itself (no copy). Raises TypeError where it does not live on the CPU: move it with .to("cpu")."""
-        if not isinstance(self.data, np.ndarray):
+        if self.device != "cpu":
             raise TypeError(f'this tensor lives on {self.device}: .to("cpu") first')
         return self.data
 
@@ -144,7 +147,8 @@ class Tensor:
     def backward(self, gradient=None, retain_graph: bool = False) -> None:
         """Fill `.grad` of every leaf that this tensor depends on, adding to what is there.
 
-        gradient: the cotangent, an array or tensor of this tensor's shape; may be left out for a single number.
+        gradient: the cotangent, an array or tensor of this tensor's shape, or one number for all elements; it may be left
+        out for a tensor with one element.
         Raises RuntimeError where nothing was recorded or the graph has been used and freed.
         """
         if not self.requires_grad:
@@ -154,9 +158,12 @@ class Tensor:
                 raise ValueError(
                     f"backward() of a tensor of shape {self.shape} needs its cotangent: backward(gradient)"
                 )
-            gradient = np.ones_like(self.data) if isinstance(self.data, np.ndarray) else self.data * 0 + 1
-        gradient = gradient.data if isinstance(gradient, Tensor) else gradient
-        gradient = np.asarray(gradient, dtype=self.dtype) if isinstance(self.data, np.ndarray) else gradient
+            gradient = 1
+        gradient, arrays = plain(gradient), xp(self.data)
+        same_device("backward()", self.data, gradient)
+        if isinstance(gradient, (int, float)):
+            gradient = arrays.full(self.shape, gradient, dtype=self.dtype)
+        gradient = arrays.asarray(gradient, dtype=self.dtype)
         if gradient.shape != self.shape:
             raise ValueError(f"backward(): the cotangent has shape {gradient.shape}, the tensor {self.shape}")
         run_backward(self, gradient, retain_graph)
@@ -215,6 +222,7 @@ class Tensor:
         if is_grad_enabled() and self.requires_grad:
             kind = "a leaf that requires a gradient" if self.node is None else "a tensor with a history"
             raise RuntimeError(f"{what} edits {kind} in place: do it under no_grad(), or out of place")
+        same_device(what, self.data, plain(other))
         self.version.count += 1
         return self.data
 
@@ -224,7 +232,7 @@ class Tensor:
     def add_(self, other, alpha=1.0) -> Tensor:
         """self += alpha * other, in place."""
         data, other = self._edit("add_", other), plain(other)
-        data += other if alpha == 1.0 else np.asarray(alpha, data.dtype) * other
+        data += other if alpha == 1.0 else data.dtype.type(alpha) * other
         return self
 
     def mul_(self, other) -> Tensor:
@@ -254,11 +262,12 @@ def _plain_index(index):
     return tuple(map(plain, index)) if isinstance(index, tuple) else plain(index)
 
 
-def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:
-    """A tensor with memory of its own: numbers, lists or an array, copied."""
+def tensor(data, dtype=None, requires_grad: bool = False, device=None) -> Tensor:
+    """A tensor with memory of its own: numbers, lists or an array, copied; where the array lives unless told."""
     made = Tensor(data, dtype=dtype)
-    shares = hasattr(data, "__array_namespace__") or isinstance(data, Tensor)
-    return Tensor(made.data.copy() if shares else made.data, requires_grad=requires_grad)
+    array = made.data if device is None else open_device(device).put(made.data)
+    shares = array is made.data and (is_array(data) or isinstance(data, Tensor))
+    return Tensor(array.copy() if shares else array, requires_grad=requires_grad)
 
 
 def as_tensor(data, dtype=None) -> Tensor:
@@ -268,20 +277,20 @@ def as_tensor(data, dtype=None) -> Tensor:
     return Tensor(data, dtype=dtype)
 
 
-def zeros(*shape, dtype="float32", requires_grad=False) -> Tensor:
-    return Tensor(np.zeros(sizes(shape), as_dtype(dtype)), requires_grad)
+def zeros(*shape, dtype="float32", requires_grad=False, device="cpu") -> Tensor:
+    return Tensor(open_device(device).arrays.zeros(sizes(shape), dtype=as_dtype(dtype)), requires_grad)
 
 
-def ones(*shape, dtype="float32", requires_grad=False) -> Tensor:
-    return Tensor(np.ones(sizes(shape), as_dtype(dtype)), requires_grad)
+def ones(*shape, dtype="float32", requires_grad=False, device="cpu") -> Tensor:
+    return Tensor(open_device(device).arrays.ones(sizes(shape), dtype=as_dtype(dtype)), requires_grad)
 
 
-def full(shape, value, dtype="float32", requires_grad=False) -> Tensor:
-    return Tensor(np.full(shape, value, as_dtype(dtype)), requires_grad)
+def full(shape, value, dtype="float32", requires_grad=False, device="cpu") -> Tensor:
+    return Tensor(open_device(device).arrays.full(shape, value, dtype=as_dtype(dtype)), requires_grad)
 
 
-def arange(*args, dtype="int64") -> Tensor:
-    return Tensor(np.arange(*args, dtype=as_dtype(dtype)))
+def arange(*args, dtype="int64", device="cpu") -> Tensor:
+    return Tensor(open_device(device).arrays.arange(*args, dtype=as_dtype(dtype)))
 
 
 def sizes(shape):

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from ..random import Generator
+from ..tensor import tensor
 from .sampling import check_options, probabilities, sample
 
 __all__ = ["generate", "generate_text"]
@@ -24,7 +25,7 @@ def generate(
     """Yield up to max_new_tokens tokens that continue the prompt `ids`, each as soon as it is known.
 
     model: callable as `model(ids (1, T), cache, last_only=True)` -> logits (1, 1, V), with `config.context` and
-    `new_cache()`; it is put into evaluation mode for each step, and back. temperature, top_k, top_p: see
+    `new_cache()`, and a `device`, to which the tokens go and from which the logits come; it is put into evaluation mode for each step, and back. temperature, top_k, top_p: see
     `sampling.probabilities`. generator: `Generator(0)` unless given; the same state gives the same tokens.
     use_cache: False computes the whole window for each token, which gives the same text more slowly.
     stop: token ids that end the text and are not part of it.
@@ -42,7 +43,7 @@ def generate(
     generator = Generator(0) if generator is None else generator
 
     def choose(logits):
-        return int(sample(probabilities(logits.data[0, -1], temperature, top_k, top_p), generator))
+        return int(sample(probabilities(logits[0, -1].to("cpu"), temperature, top_k, top_p), generator))
 
     return _stream(model, ids.tolist(), max_new_tokens, choose, use_cache, frozenset(stop))
 
@@ -58,7 +59,7 @@ def _stream(model, tokens, max_new_tokens, choose, use_cache, stop):
                 cache.truncate()
         new = window[cache.length :] if use_cache else window
         with model.evaluating():  # never around the yield: the caller may train between two tokens
-            logits = model(np.array([new]), cache, last_only=True)
+            logits = model(tensor([new]).to(model.device), cache, last_only=True)
         token = choose(logits)
         if token in stop:
             return

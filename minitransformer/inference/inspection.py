@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import enable_grad, no_grad
+from ..kernels.devices import fetch
 from ..nn import Recording
 from ..ops.cross_entropy import cross_entropy
 from ..ops.softmax import softmax
+from ..tensor import tensor
 from ..visualization import LogitLens, relevance, value_weighted
 
 __all__ = ["Inspection", "inspect"]
@@ -56,19 +58,20 @@ def inspect(model, tokenizer, ids, candidates: int = 5) -> Inspection:
     extras = c.layers * c.heads * T * T <= MAP_CELLS
     differentiates = extras and T > 1
     with model.evaluating(), _own_gradients(model), enable_grad() if differentiates else no_grad():
-        logits, attentions = model(ids[None], capture_attention=recording)
+        here = tensor(ids[None]).to(model.device)
+        logits, attentions = model(here, capture_attention=recording)
         if differentiates:
-            ((T - 1) * cross_entropy(logits[:, :-1], ids[None, 1:])).backward()
+            ((T - 1) * cross_entropy(logits[:, :-1], here[:, 1:])).backward()
     with no_grad():
         lens = _lens(model, tokenizer, recording.streams, min(candidates, c.vocab_size))
-    attention = np.stack([layer[0] for layer in attentions])  # (L, H, T, T)
+    attention = np.stack([fetch(layer[0]) for layer in attentions])  # (L, H, T, T)
     maps = {}
     if extras:
-        outward = [b.attention.output.weight.data.T.reshape(c.heads, -1, c.width) for b in model.blocks]  # (H, d, D)
-        norms = [value_weighted(*of) for of in zip(attention, (v[0] for v in recording.values), outward)]
+        outward = [fetch(b.attention.output.weight.data).T.reshape(c.heads, -1, c.width) for b in model.blocks]  # (H, d, D)
+        norms = [value_weighted(*of) for of in zip(attention, (fetch(v[0]) for v in recording.values), outward)]
         maps["value-weighted norm"] = np.stack(norms)
     if differentiates:
-        saved = -np.stack([layer[0] for layer in recording.attention_gradients()])  # of the log-probability
+        saved = -np.stack([fetch(layer[0]) for layer in recording.attention_gradients()])  # of the log-probability
         maps["gradient × attention"] = np.maximum(attention * saved, 0)
         maps["relevance"] = relevance(attention, saved)[:, None]
     labels = [_label(tokenizer, id, readable) for id, readable in zip(ids, tokenizer.token_strings(ids), strict=True)]
@@ -103,7 +106,7 @@ def _lens(model, tokenizer, streams, k):
     """The k likeliest next tokens at each position if the model ended after the embeddings, after layer 0, ..."""
     tokens, probabilities = [], []
     for x in streams:
-        p = softmax(model.unembed(x.detach())).numpy()[0]  # (T, V)
+        p = softmax(model.unembed(x.detach())).to("cpu").numpy()[0]  # (T, V)
         top = np.argsort(-p, axis=-1, kind="stable")[:, :k]
         tokens.append([[_label(tokenizer, id, tokenizer.token_text(int(id))) for id in row] for row in top])
         probabilities.append(np.take_along_axis(p, top, axis=-1))

@@ -38,7 +38,7 @@ def probabilities(logits, temperature: float = 1.0, top_k: int | None = None, to
     Source: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p); document D3 §4.1.
     """
     check_options(temperature, top_k, top_p)
-    x = np.asarray(logits.data if isinstance(logits, Tensor) else logits).astype(np.float64)
+    x = np.asarray(logits.numpy() if isinstance(logits, Tensor) else logits).astype(np.float64)
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"sampling: logits must be (..., V) with V > 0, got shape {x.shape}")
     largest = x.max(axis=-1, keepdims=True)

@@ -1,27 +1,43 @@
 """Kernels: array in, array out. One contract, several hands.
 
-    kernels.softmax(x, axis)                  # the fastest implementation there is
-    with kernels.use("numpy"): ...            # numpy | native | a module of yours
+    kernels.softmax(x, axis)                  # the fastest implementation there is for an array where x lives
+    with kernels.use("numpy"): ...            # numpy | native | cuda | cuda-emulated | a module of yours
     with kernels.use("native", strict=True):  # a fallback becomes an error
     kernels.explain(fn, x)                    # which implementation ran for each call, and why
 
 Every routine of `contract.py` is a function of this module. A call runs the contract's checks, then the implementation
-that the current table holds. Tables are resolved in `use()`, once, not at each call.
+that the current table holds for the device of its arrays. Tables are resolved once, not at each call.
 """
 
 from __future__ import annotations
 
 import contextvars
+import dataclasses
 import difflib
 import functools
 import types
 from dataclasses import dataclass, field
+from numbers import Integral
 
+import numpy as _np
+
+from . import cuda as _cuda
 from . import native as _native
 from . import numpy as _numpy
 from .contract import ROUTINES, Unsupported
+from .devices import DEVICES, device, device_of
 
-__all__ = ["use", "current", "available", "explain", "KernelSet", "Unsupported", *ROUTINES]
+__all__ = ["use", "current", "available", "explain", "device", "KernelSet", "Unsupported", *ROUTINES]
+
+# Whose arrays a set takes, and for arrays of a device the sets there are, the fastest first. "numpy" is written in array
+# expressions, so it runs wherever there are arrays.
+SERVES = {
+    "numpy": DEVICES,
+    "native": ("cpu",),
+    "cuda": ("cuda",),
+    "cuda-emulated": ("cpu", "cuda-emulated"),
+}
+FASTEST = {"cpu": ("native", "numpy"), "cuda": ("cuda", "numpy"), "cuda-emulated": ("cuda-emulated", "numpy")}
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,11 @@ class KernelSet:
     table: dict = field(repr=False)  # routine -> callable
     source: dict = field(repr=False)  # routine -> "numpy" | "native" | the module's name
     note: dict = field(repr=False)  # routine -> why it is not `name`'s own, where it is not
+    device: str = "cpu"  # whose arrays this table is for
+    elsewhere: object = field(default=None, repr=False)  # device -> the same choice's table for arrays there
+
+    def on(self, device) -> KernelSet:
+        return self if device == self.device else self.elsewhere(device)
 
 
 def _implementations(which):
@@ -44,22 +65,28 @@ def _implementations(which):
             hint = f"did you mean {', '.join(close)}?" if close else f"known are: {', '.join(ROUTINES)}"
             raise ValueError(f"{which.__name__} defines no routine of the kernel contract; {hint}")
         return which.__name__, found
-    if which == "numpy":
-        return "numpy", _numpy.ROUTINES
-    if which == "native":
-        if _native.ROUTINES is None:
-            raise RuntimeError(f"the native kernels are not available: {_native.REASON}")
-        return "native", _native.ROUTINES
-    raise ValueError(f"no kernel set named {which!r}; known are {', '.join(available())}, or a module of yours")
+    if which not in SERVES:
+        raise ValueError(f"no kernel set named {which!r}; known are {', '.join(SERVES)}, or a module of yours")
+    reason = _reason(which)
+    if reason:
+        raise RuntimeError(f"the {which} kernels are not available: {reason}")
+    return which, {"numpy": _numpy, "native": _native}.get(which, _cuda).ROUTINES
+
+
+def _reason(name):
+    """Why a kernel set cannot be used here; "" when it can."""
+    if name == "native":
+        return _native.REASON
+    return "" if name == "numpy" else _cuda.reason(name)
 
 
 def available() -> dict[str, str]:
-    """Kernel set -> "" when it can be used, else the reason why not. The default is the last that can."""
-    return {"numpy": "", "native": _native.REASON}
+    """Kernel set -> "" when it can be used, else the reason why not."""
+    return {name: _reason(name) for name in SERVES}
 
 
-def _default_name():
-    return [name for name, reason in available().items() if not reason][-1]
+def _default_name(device):
+    return next(name for name in FASTEST[device] if not _reason(name))
 
 
 def _with_fallback(routine, label, first, fallback):
@@ -74,17 +101,18 @@ def _with_fallback(routine, label, first, fallback):
     return call
 
 
-def _resolve(which, strict) -> KernelSet:
+def _resolve(which, strict, device) -> KernelSet:
     label, own = _implementations(which)
-    # What a set lacks is filled from below: your module from the fastest set, the fastest set from NumPy.
-    below = None
-    if isinstance(which, types.ModuleType):
-        below = _resolve(_default_name(), False)
-    elif which != "numpy":
-        below = _resolve("numpy", False)
+    serves = device in SERVES.get(which, DEVICES)
+    # What a set lacks is filled from below: your module from the fastest set, the fastest set from NumPy's expressions.
+    order = FASTEST[device]
+    below = order[order.index(which) + 1 :] if which in order else order
+    below = next((_lookup(name, False, device) for name in below if not _reason(name)), None)
     table, source, note = {}, {}, {}
     for routine in ROUTINES:
-        if routine in own:
+        if not serves and routine != "random_bits":  # which has no array that could live anywhere
+            table[routine], source[routine] = _lives_elsewhere(routine, label, device), label
+        elif routine in own and serves:
             source[routine] = label
             if below is None or strict:
                 table[routine] = own[routine]
@@ -96,7 +124,7 @@ def _resolve(which, strict) -> KernelSet:
         else:
             table[routine], source[routine] = below.table[routine], below.source[routine]
             note[routine] = f"{label} does not define it"
-    return KernelSet(label, strict, table, source, note)
+    return KernelSet(label, strict, table, source, note, device, functools.partial(_lookup, which, strict))
 
 
 def _refuse(routine, label):
@@ -106,35 +134,47 @@ def _refuse(routine, label):
     return call
 
 
+def _lives_elsewhere(routine, label, device):
+    def call(*args, **kwargs):
+        where = " or ".join(f'"{place}"' for place in SERVES[label])
+        raise TypeError(f"{routine}: the {label} kernels take no array that lives on {device}; move it: .to({where})")
+
+    return call
+
+
 _cache: dict = {}
 
 
-def _lookup(which, strict):
+def _lookup(which, strict, device="cpu"):
     if isinstance(which, KernelSet):
         return which
     if isinstance(which, types.ModuleType):
-        return _resolve(which, strict)  # a module may be edited and reloaded, so it is not cached
-    key = (which, strict)
+        return _resolve(which, strict, device)  # a module may be edited and reloaded, so it is not cached
+    key = (which, strict, device)
     if key not in _cache:
-        _cache[key] = _resolve(which, strict)
+        _cache[key] = _resolve(which, strict, device)
     return _cache[key]
 
 
+def _lookup_fastest(device):
+    return _lookup(_default_name(device), False, device)
+
+
 _current: contextvars.ContextVar[KernelSet] = contextvars.ContextVar("kernel_set")
-_fastest = _lookup(_default_name(), False)
+_fastest = dataclasses.replace(_lookup(_default_name("cpu"), False), elsewhere=functools.cache(_lookup_fastest))
 
 
 def current() -> KernelSet:
-    """The kernel set in use in this context."""
+    """The kernel set in use in this context; `.on(device)` is its table for arrays of another device."""
     return _current.get(_fastest)
 
 
 class use:
-    """Run a `with` body, or a decorated function, with one kernel set: "numpy", "native", a `KernelSet`, or a module
-    that defines routines.
+    """Run a `with` body, or a decorated function, with one kernel set: "numpy", "native", "cuda", "cuda-emulated", a
+    `KernelSet`, or a module that defines routines.
 
     What the set does not define, or cannot serve (it raises `Unsupported`), falls back to the next; `strict=True` makes
-    that an error. Raises ValueError for an unknown name or a module without routines, RuntimeError for a set that is
+    that an error. An array of a device that the set is not for is a TypeError. Raises ValueError for an unknown name or a module without routines, RuntimeError for a set that is
     not available here.
     """
 
@@ -182,8 +222,8 @@ def explain(fn, *args, **kwargs) -> Explanation:
 
     def recording(routine):
         def call(*call_args, **call_kwargs):
-            implementation, source = base.table[routine], base.source[routine]
-            why = base.note.get(routine, "")
+            here = base.on(_place(call_args, call_kwargs))
+            implementation, source, why = here.table[routine], here.source[routine], here.note.get(routine, "")
             while hasattr(implementation, "fallback"):
                 try:
                     result = implementation.first(*call_args, **call_kwargs)
@@ -195,21 +235,33 @@ def explain(fn, *args, **kwargs) -> Explanation:
             else:
                 result = implementation(*call_args, **call_kwargs)
             shapes = " ".join(f"{a.dtype}{list(a.shape)}" for a in call_args if hasattr(a, "dtype"))
-            calls.append(Call(routine, shapes, source, why or f"kernel set in use: {base.name}"))
+            calls.append(Call(routine, shapes, source, why or f"kernel set in use: {here.name}"))
             return result
 
         return call
 
-    traced = KernelSet(base.name, base.strict, {r: recording(r) for r in ROUTINES}, base.source, base.note)
+    table = {routine: recording(routine) for routine in ROUTINES}
+    traced = dataclasses.replace(base, table=table, elsewhere=lambda device: traced)
     with use(traced):
         fn(*args, **kwargs)
     return calls
 
 
+def _place(args, kwargs):
+    """The device of a call: that of its first array. Random bits have none, and say where they are wanted."""
+    first = args[0] if args else next(iter(kwargs.values()))
+    if not isinstance(first, Integral):
+        return device_of(first)
+    return args[3] if len(args) > 3 else kwargs.get("device", "cpu")
+
+
 def _dispatcher(name, check):
     def call(*args, **kwargs):
         check(*args, **kwargs)
-        return _current.get(_fastest).table[name](*args, **kwargs)
+        chosen = _current.get(_fastest)
+        if not args or type(args[0]) is not _np.ndarray:
+            chosen = chosen.on(_place(args, kwargs))
+        return chosen.table[name](*args, **kwargs)
 
     call.__name__ = call.__qualname__ = name
     call.__doc__, call.__module__, call.__wrapped__ = check.__doc__, __name__, check

@@ -8,7 +8,9 @@ names, and so may a module of yours: see `minitransformer.kernels.use`.
 Letters: B batch, H heads, T sequence length (Tq queries, Tk keys), d head width, D model width, V vocabulary,
 N rows, K and M the sides of a matrix. "Float" is float16, bfloat16, float32 or float64; outputs have the dtype of the
 inputs unless said. Inputs may be any strided view; outputs are new arrays that nobody else holds. Empty arrays are
-allowed everywhere. NaN goes in, NaN comes out.
+allowed everywhere. NaN goes in, NaN comes out. All arrays of a call live on one device, and so do its results. To look
+at values on a GPU is to wait for it, so indices are checked on the CPU only: elsewhere one that is out of range is never
+followed, and what depends on it is NaN, or is left out of a sum.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
+from .devices import DEVICES, device_of, same_device
 from .quantized_weight import QuantizedWeight
 
 __all__ = ["ROUTINES", "FLOATS", "Unsupported"]
@@ -41,7 +44,7 @@ def routine(contract):
 
 def _floats(routine_name, **arrays):
     """All are arrays of one float dtype; None is passed over."""
-    first = None
+    first = kind = None
     for name, array in arrays.items():
         if array is None:
             continue
@@ -52,6 +55,10 @@ def _floats(routine_name, **arrays):
             first = (name, dtype)
         elif dtype != first[1]:
             raise TypeError(f"{routine_name}: {name} is {dtype} but {first[0]} is {first[1]}; convert one with .to()")
+        if kind is None:
+            kind = type(array)
+        elif type(array) is not kind:
+            same_device(routine_name, *arrays.values())
 
 
 def _integers(routine_name, **arrays):
@@ -79,7 +86,9 @@ def _axis(routine_name, x, axis):
 
 
 def _within(routine_name, name, values, low, high, except_for=None):
-    """Every integer lies in [low, high); the error shows the first that does not, and where."""
+    """Every integer lies in [low, high), as far as can be seen; the error shows the first that does not, and where."""
+    if device_of(values) != "cpu":
+        return
     bad = (values < low) | (values >= high)
     if except_for is not None:
         bad &= values != except_for
@@ -558,6 +567,7 @@ def _cross_entropy(name, logits, targets, ignore_index, label_smoothing):
     _floats(name, logits=logits)
     _rank(name, "logits", logits, 2, 2)
     _integers(name, targets=targets)
+    same_device(name, logits, targets)
     _shape(name, "targets", targets, logits.shape[:1])
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"{name}: label_smoothing must lie in [0, 1], got {label_smoothing}")
@@ -597,6 +607,7 @@ def embedding_backward(dy, indices, rows):
     """
     _floats("embedding_backward", dy=dy)
     _integers("embedding_backward", indices=indices)
+    same_device("embedding_backward", dy, indices)
     _rank("embedding_backward", "dy", dy, 1)
     _shape("embedding_backward", "dy", dy, (*indices.shape, dy.shape[-1]))
     _within("embedding_backward", "indices", indices, 0, rows)
@@ -614,12 +625,14 @@ def dropout(x, p, key, offset):
 
 
 @routine
-def random_bits(key, offset, count):
+def random_bits(key, offset, count, device="cpu"):
     """Philox 4×32-10 (Salmon et al. 2011): `count` uint32 words, word i being lane i % 4 of counter offset + i // 4.
 
     key and offset are integers in 0..2⁶⁴-1; the counter is (offset low, offset high, 0, 0), the key (key low, key
-    high).
+    high). device: where the words are made; they are the same everywhere.
     """
+    if device not in DEVICES:
+        raise ValueError(f"random_bits: no device named {device!r}; known are {', '.join(DEVICES)}")
     if not (0 <= key < 2**64 and 0 <= offset < 2**64):
         raise ValueError(f"random_bits: key and offset must lie in 0..2**64-1, got {key} and {offset}")
     if count < 0:
@@ -642,7 +655,7 @@ def adamw_step(parameter, gradient, m, v, *, step, lr, beta1, beta2, eps, weight
     for name, array in (("gradient", gradient), ("m", m), ("v", v)):
         _shape("adamw_step", name, array, parameter.shape)
     for name, array in (("parameter", parameter), ("m", m), ("v", v)):
-        if not (array.flags.c_contiguous and array.flags.writeable):
+        if not (array.flags.c_contiguous and getattr(array.flags, "writeable", True)):
             raise ValueError(f"adamw_step: {name} is updated in place and must be C-contiguous and writeable")
     if step < 1:
         raise ValueError(f"adamw_step: step counts from 1, got {step}")
@@ -650,5 +663,5 @@ def adamw_step(parameter, gradient, m, v, *, step, lr, beta1, beta2, eps, weight
 
 @routine
 def squared_norm(x):
-    """Σ x_i² as a Python float, summed in float64. x any shape."""
+    """Σ x_i² summed in float64: a Python float, or on a GPU an array () there, which nobody waits for. x any shape."""
     _floats("squared_norm", x=x)

@@ -5,6 +5,8 @@ import functools
 import ml_dtypes
 import numpy as np
 
+from .devices import xp
+
 HALVES = frozenset(np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16))
 
 
@@ -22,7 +24,7 @@ def computed_in_float32(routine):
             return a.astype(np.float32) if getattr(a, "dtype", None) in HALVES else a
 
         def rounded(a):
-            return None if a is None else np.asarray(a, half)
+            return None if a is None else xp(a).asarray(a, half)
 
         if half is not None:
             args, kwargs = map(widened, args), {name: widened(a) for name, a in kwargs.items()}

@@ -18,7 +18,7 @@ from functools import partial
 
 import numpy as np
 
-from ..graph import is_grad_enabled
+from ..graph import is_grad_enabled, xp
 from ..nn import Block, Dropout, Embedding, KVCache, LayerNorm, Module, Recording
 from ..nn.initialization import normal
 from ..nn.module import check_fraction, check_size
@@ -88,7 +88,7 @@ class GPT(Module):
         """
         ids, past = as_tensor(ids), 0 if cache is None else cache.length
         self._check(ids, past)
-        positions = np.arange(past, past + ids.shape[1])
+        positions = xp(ids.data).arange(past, past + ids.shape[1])
         x = self.dropout(self.token_embedding(ids) + self.position_embedding(positions))  # (B, T, D)
         recompute = self.recompute and is_grad_enabled() and cache is None and not capture_attention
         recording = capture_attention if isinstance(capture_attention, Recording) else None
@@ -131,14 +131,15 @@ class GPT(Module):
     def new_cache(self, batch: int = 1, capacity: int | None = None) -> KVCache:
         """An empty KV cache that fits; capacity is the context unless given."""
         c = self.config
-        dtype = self.token_embedding.weight.dtype
-        return KVCache(c.layers, batch, c.heads, c.context if capacity is None else capacity, c.width // c.heads, dtype)
+        weight, capacity = self.token_embedding.weight, c.context if capacity is None else capacity
+        return KVCache(c.layers, batch, c.heads, capacity, c.width // c.heads, weight.dtype, weight.device)
 
     @contextlib.contextmanager
     def without_heads(self, heads):
         """Switch attention heads off inside a `with`: heads are pairs (layer, head), counted from 0. It nests."""
         L, H = self.config.layers, self.config.heads
-        gates = np.ones((L, H), self.token_embedding.weight.dtype)
+        weight = self.token_embedding.weight
+        gates = np.ones((L, H), weight.dtype)
         for layer, head in heads:
             if not (0 <= layer < L and 0 <= head < H):
                 raise IndexError(f"GPT: there is no head ({layer}, {head}) in {L} layers of {H} heads, counted from 0")
@@ -148,7 +149,8 @@ class GPT(Module):
         try:
             for attention, mask, row in zip(attentions, before, gates, strict=True):
                 if not row.all():
-                    attention.head_mask = Tensor(row) if mask is None else mask * row
+                    gate = Tensor(row).to(weight.device)
+                    attention.head_mask = gate if mask is None else mask * gate
             yield self
         finally:
             for attention, mask in zip(attentions, before, strict=True):

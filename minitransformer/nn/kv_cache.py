@@ -6,8 +6,9 @@ The memory is 2 · layers · B · G · capacity · d numbers, taken once; G is t
 
 from __future__ import annotations
 
-import numpy as np
-
+from ..graph import xp
+from ..kernels.devices import device as open_device
+from ..kernels.devices import same_device
 from ..tensor import Tensor, as_dtype
 from .module import check_size
 
@@ -17,10 +18,11 @@ __all__ = ["KVCache", "LayerCache"]
 class LayerCache:
     """One layer's keys and values: (B, G, capacity, d) arrays of which the first `length` positions are filled."""
 
-    def __init__(self, batch: int, heads: int, capacity: int, head_width: int, dtype="float32"):
+    def __init__(self, batch: int, heads: int, capacity: int, head_width: int, dtype="float32", device="cpu"):
         check_size("KVCache", batch=batch, heads=heads, capacity=capacity, head_width=head_width)
-        self.keys = np.empty((batch, heads, capacity, head_width), as_dtype(dtype))
-        self.values = np.empty_like(self.keys)
+        shape = batch, heads, capacity, head_width
+        self.keys = open_device(device).arrays.empty(shape, dtype=as_dtype(dtype))
+        self.values = xp(self.keys).empty_like(self.keys)
         self.length = 0
 
     @property
@@ -41,6 +43,7 @@ class LayerCache:
             raise ValueError(f"KV cache: made for shapes ({B}, {G}, T, {d}), got {key.shape} and {value.shape}")
         if key.dtype != self.keys.dtype:
             raise TypeError(f"KV cache: made for {self.keys.dtype}, got {key.dtype}")
+        same_device("KV cache", self.keys, key.data, value.data)
         if end > capacity:
             raise ValueError(f"KV cache: {self.length} of {capacity} positions are filled, {T} more do not fit")
         self.keys[:, :, self.length : end] = key.data
@@ -52,9 +55,11 @@ class LayerCache:
 class KVCache:
     """A `LayerCache` for every layer of a model; `model.new_cache()` makes one that fits. heads: of keys and values."""
 
-    def __init__(self, layers: int, batch: int, heads: int, capacity: int, head_width: int, dtype="float32"):
+    def __init__(
+        self, layers: int, batch: int, heads: int, capacity: int, head_width: int, dtype="float32", device="cpu"
+    ):  # fmt: skip
         check_size("KVCache", layers=layers)
-        self.layers = [LayerCache(batch, heads, capacity, head_width, dtype) for _ in range(layers)]
+        self.layers = [LayerCache(batch, heads, capacity, head_width, dtype, device) for _ in range(layers)]
 
     @property
     def length(self) -> int:

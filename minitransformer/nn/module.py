@@ -23,7 +23,8 @@ import numpy as np
 
 from ..graph import no_grad
 from ..kernels.contract import FLOATS
-from ..tensor import Tensor
+from ..kernels.devices import device, fetch, is_array, names_a_device
+from ..tensor import Tensor, plain
 
 __all__ = ["Buffer", "Module", "Parameter"]
 
@@ -97,6 +98,11 @@ class Module:
         """How many numbers the parameters hold; `trainable=True` leaves out the frozen ones."""
         return sum(p.size for p in self.parameters() if p.requires_grad or not trainable)
 
+    @property
+    def device(self) -> str:
+        """Where the module lives: the device of its first parameter, "cpu" where it has none."""
+        return next((parameter.device for parameter in self.parameters()), "cpu")
+
     # ------------------------------------------------------------ state
 
     def named_state(self) -> Iterator[tuple[str, Tensor]]:
@@ -104,8 +110,8 @@ class Module:
         return self._named_tensors((Parameter, Buffer))
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """A snapshot: copies of the arrays by name, which later training does not change."""
-        return {name: tensor.data.copy() for name, tensor in self.named_state()}
+        """A snapshot: copies of the arrays by name, NumPy's wherever the module lives; later training changes none."""
+        return {name: fetch(tensor.data.copy()) for name, tensor in self.named_state()}
 
     def load_state_dict(self, state: dict, strict: bool = True) -> tuple[list[str], list[str]]:
         """Copy arrays (or tensors) into the parameters and buffers of the same names; dtypes here stay as they are.
@@ -114,7 +120,7 @@ class Module:
         is changed, ValueError for those and for entries of another shape, TypeError for integers in place of floats.
         """
         own = dict(self.named_state())
-        arrays = {name: value.data if isinstance(value, Tensor) else np.asarray(value) for name, value in state.items()}
+        arrays = {name: fetch(plain(value)) if is_array(plain(value)) else np.asarray(value) for name, value in state.items()}
         missing, unexpected = [n for n in own if n not in arrays], [n for n in arrays if n not in own]
         shared = [n for n in own if n in arrays]
         faults = [f"missing: {_listed(missing)}"] if strict and missing else []
@@ -128,7 +134,7 @@ class Module:
                 raise TypeError(f"{name} must be {own[name].dtype}, in this state it is {arrays[name].dtype}")
         with no_grad():
             for name in shared:
-                own[name].copy_(arrays[name])
+                own[name].copy_(device(own[name].device).put(arrays[name].astype(own[name].dtype)))
         return missing, unexpected
 
     # ------------------------------------------------------------ switches
@@ -170,13 +176,13 @@ class Module:
         """Convert the float parameters and buffers to a dtype, or move everything to a device. Returns the module.
 
         The parameters stay the same objects, so an optimiser keeps them; make it after this call, though: its own state
-        is not converted. Gradients are dropped. Raises TypeError for a target that is no float dtype, ValueError for an
-        unknown device.
+        is not converted (`optimizer.to(device)` moves it). Gradients are dropped. Raises TypeError for a target that is
+        no float dtype, ValueError for an unknown device, RuntimeError for one that is not here.
         """
-        device = isinstance(target, str) and (target == "cpu" or target.startswith("cuda"))
+        moves = names_a_device(target)
         with no_grad():
             for _, tensor in self.named_state():
-                if device or tensor.dtype in FLOATS:
+                if moves or tensor.dtype in FLOATS:
                     moved = tensor.to(target)
                     if moved.dtype not in FLOATS and tensor.dtype in FLOATS:
                         raise TypeError(

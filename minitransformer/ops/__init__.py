@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..kernels.devices import names_a_device, same_device
 from ..tensor import Tensor, plain
 from . import (
     activation,
@@ -14,6 +15,7 @@ from . import (
     indexing,
     loss,
     matmul,
+    move,
     normalization,
     reduction,
     shape,
@@ -23,7 +25,7 @@ from . import (
 
 MODULES = (
     arithmetic, elementary, activation, matmul, reduction, shape, indexing, embedding, softmax, normalization,
-    cross_entropy, loss, dropout, attention, topk_activation,
+    cross_entropy, loss, dropout, attention, topk_activation, move,
 )  # fmt: skip
 FUNCTIONS = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 
@@ -53,7 +55,9 @@ Tensor.__getitem__ = FUNCTIONS["index"]
 
 def _mask(symbol):
     def operator(self, other):
-        return Tensor(getattr(self.data, symbol)(plain(other)))
+        other = plain(other)
+        same_device(symbol.strip("_"), self.data, other)
+        return Tensor(getattr(self.data, symbol)(other))
 
     operator.__doc__ = "A boolean tensor; no gradient. Between integers, & | ^ act on their bits."
     return operator
@@ -76,12 +80,12 @@ def _mT(self):
 
 
 def _to(self, target):
-    """In another dtype or on another device; itself where nothing changes. Raises ValueError for an unknown device."""
-    if isinstance(target, str) and (target == "cpu" or target.startswith("cuda")):
-        if target == self.device:
-            return self
-        raise ValueError(f"this tensor lives on {self.device} and there are no kernels for {target} here")
-    return FUNCTIONS["cast"](self, target)
+    """In another dtype or on another device; itself where nothing changes.
+
+    Raises ValueError for an unknown device, RuntimeError for one that is not here.
+    """
+    return FUNCTIONS["move" if names_a_device(target) else "cast"](self, target)
 
 
 Tensor.T, Tensor.mT, Tensor.to = _T, _mT, _to
+Tensor.cpu, Tensor.cuda = lambda self: _to(self, "cpu"), lambda self: _to(self, "cuda")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import kernels
 from ..function import Function, xp
+from ..kernels.devices import device_of
 from ..kernels.precision import computed_in_float32
 from ..tensor import Tensor
 
@@ -21,12 +22,12 @@ class CrossEntropy(Function):
     def forward(self, logits, targets, *, ignore_index, label_smoothing):
         self.options = ignore_index, label_smoothing
         losses, lse = kernels.cross_entropy_forward(logits, targets, ignore_index, label_smoothing)
-        counted = int((targets != ignore_index).sum())
-        if counted == 0:
+        counted = (targets != ignore_index).sum()
+        if device_of(counted) == "cpu" and counted == 0:  # on a GPU nobody waits to see: the mean of nothing is NaN
             raise ValueError(
                 f"cross_entropy: every target is {ignore_index} (ignore_index), there is nothing to average"
             )
-        self.counted = logits.dtype.type(counted)
+        self.counted = counted.astype(logits.dtype)
         self.save(logits, targets, lse)
         return _average(losses, counted)
 
@@ -38,7 +39,7 @@ class CrossEntropy(Function):
 
 @computed_in_float32
 def _average(losses, counted):
-    return losses.sum() / counted
+    return losses.sum() / counted.astype(losses.dtype)
 
 
 class SoftCrossEntropy(Function):

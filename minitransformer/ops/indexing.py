@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy
 
 from ..function import Function, xp
+from ..kernels.devices import device, is_array
 from ..kernels.precision import computed_in_float32
 from ..tensor import Tensor
 
@@ -34,14 +35,14 @@ class Index(Function):
         return (dx, *[None] * len(self.saved))
 
 
-def _template(index) -> tuple:
-    """A hashable description of an index, and the arrays in it. Slices become tuples: they hash from Python 3.12 on."""
+def _template(index, where) -> tuple:
+    """A hashable description of an index, and the arrays in it; lists become arrays on the device `where`. Slices become tuples: they hash from Python 3.12 on."""
     arrays, places = [], []
     for part in index if isinstance(index, tuple) else (index,):
         if isinstance(part, list):
             part = numpy.asarray(part)
-            part = part if part.size else part.astype(numpy.int64)
-        if isinstance(part, Tensor) or hasattr(part, "__array_namespace__"):
+            part = where.put(part if part.size else part.astype(numpy.int64))
+        if isinstance(part, Tensor) or is_array(part):
             part = part if isinstance(part, Tensor) else Tensor(part)
             if part.dtype.kind not in "iub":
                 raise TypeError(f"an index array holds integers or booleans, this one {part.dtype}")
@@ -104,7 +105,7 @@ def _add_along(target, index, source, axis):
 
 def index(x, key) -> Tensor:
     """x[key]: integers, slices, None, ..., integer or boolean arrays or tensors, as in NumPy."""
-    template, arrays = _template(key)
+    template, arrays = _template(key, device(x.device))
     return Index.apply(x, *arrays, template=template)
 
 
@@ -120,7 +121,7 @@ def _checked(name, x, axis, index):
     )
     if not fits:
         raise ValueError(f"{name}: index {index.shape} must agree with x {x.shape} on every axis but {axis}")
-    if index.size and (index.data.min() < 0 or index.data.max() >= x.shape[axis]):
+    if index.device == "cpu" and index.size and (index.data.min() < 0 or index.data.max() >= x.shape[axis]):
         raise IndexError(f"{name}: an index is outside 0..{x.shape[axis] - 1}")
     return axis, index
 

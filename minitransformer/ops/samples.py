@@ -14,6 +14,7 @@ import numpy as np
 
 from ..random import Generator
 from ..recomputation import checkpoint
+from ..tensor import Tensor
 from . import FUNCTIONS as F
 from .shape import Cast
 
@@ -361,6 +362,11 @@ def _kl(draw):
     yield "distributions", F["kl_div"], (draw(3, 5), draw.distribution(3, 5))
 
 
+@samples("Move")
+def _move(draw):
+    yield "there and back", lambda x: (x.to("cuda-emulated") * 2.0).to("cpu"), (draw(3, 2),)
+
+
 @samples("Dropout")
 def _dropout(draw):
     yield "p = 0.3", lambda x: F["dropout"](x, 0.3, Generator(7)), (draw(5, 7),)
@@ -420,7 +426,7 @@ def _paged_attention(draw):
 
 def _alibi(q, T):
     distance = np.arange(T)[:, None] - np.arange(T)
-    return np.where(distance < 0, -np.inf, -0.5 * distance).astype(q.dtype)
+    return Tensor(np.where(distance < 0, -np.inf, -0.5 * distance).astype(q.dtype)).to(q.device)
 
 
 def _heads(x):

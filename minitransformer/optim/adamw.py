@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .. import kernels
+from ..graph import xp
 from .optimizer import Optimizer, check_range
 
 __all__ = ["AdamW"]
@@ -31,6 +30,7 @@ class AdamW(Optimizer):
 
     def update(self, parameter, state, *, lr, betas, eps, weight_decay):
         if not state:
+            np = xp(parameter.data)
             state.update(step=0, m=np.zeros_like(parameter.data), v=np.zeros_like(parameter.data))
         state["step"] += 1
         kernels.adamw_step(

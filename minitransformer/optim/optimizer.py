@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ..kernels.devices import device, fetch, is_array
 from ..tensor import Tensor
 
 __all__ = ["Optimizer", "decay_groups"]
@@ -67,7 +68,10 @@ class Optimizer:
                 parameter.grad = None
 
     def state_dict(self) -> dict:
-        """{"param_groups": [options, places of the parameters], "state": {place: {name: number or copied array}}}."""
+        """{"param_groups": [options, places of the parameters], "state": {place: {name: number or copied array}}}.
+
+        The arrays are NumPy's, on whatever device the parameters live.
+        """
         groups, place = [], 0
         for group in self.param_groups:
             n = len(group["params"])
@@ -76,7 +80,10 @@ class Optimizer:
         return {"param_groups": groups, "state": {place: _copied(kept) for place, kept in self.state.items()}}
 
     def load_state_dict(self, saved: dict) -> None:
-        """Continue from what `state_dict` gave. Raises ValueError, before anything is changed, where sizes differ."""
+        """Continue from what `state_dict` gave, each array on the device of its parameter.
+
+        Raises ValueError, before anything is changed, where sizes differ.
+        """
         refusal = f"this state does not fit this {type(self).__name__}"
         groups, parameters = saved["param_groups"], [p for group in self.param_groups for p in group["params"]]
         counts, own_counts = ([len(group["params"]) for group in gs] for gs in (groups, self.param_groups))
@@ -93,7 +100,12 @@ class Optimizer:
             self.check(**restored)
         for group, restored in zip(self.param_groups, options, strict=True):
             group.update(restored)
-        self.state = state
+        self.state = {place: _placed(kept, parameters[place].device) for place, kept in state.items()}
+
+    def to(self, target) -> Optimizer:
+        """Move what is kept for the parameters to a device: after `model.to(device)`. Returns the optimiser."""
+        self.state = {place: _placed(kept, target) for place, kept in self.state.items()}
+        return self
 
 
 def _options(group):
@@ -101,7 +113,16 @@ def _options(group):
 
 
 def _copied(kept):
-    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in kept.items()}
+    return {name: _copy(value) if is_array(value) else value for name, value in kept.items()}
+
+
+def _copy(array):
+    fetched = fetch(array)
+    return array.copy() if fetched is array else fetched
+
+
+def _placed(kept, target):
+    return {name: device(target).put(value) if is_array(value) else value for name, value in kept.items()}
 
 
 def decay_groups(model, weight_decay: float) -> list[dict]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from ..graph import xp
 from .optimizer import Optimizer, check_range
 
 __all__ = ["SGD"]
@@ -31,7 +30,7 @@ class SGD(Optimizer):
         if weight_decay:
             g = g + weight_decay * theta
         if momentum:
-            u = state.setdefault("u", np.zeros_like(theta))
+            u = state.setdefault("u", xp(theta).zeros_like(theta))
             u *= momentum
             u += g
             g = g + momentum * u if nesterov else u

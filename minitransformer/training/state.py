@@ -40,7 +40,7 @@ def collect(trainer) -> tuple[dict[str, np.ndarray], dict]:
         "generators": [generator.state_dict() for generator in generators(model)],
         "validation_loss": history.last("validation_loss") if measured else None,
         "about": trainer.about,
-        "kernels": kernels.current().name,
+        "kernels": kernels.current().on(model.device).name,
         "code": __version__,
     }
     return tensors, info
@@ -61,8 +61,8 @@ def restore(trainer, checkpoint: Checkpoint) -> None:
         raise CheckpointError(f"{checkpoint.path} cannot be resumed here: {error}") from error
     trainer.step = info["step"]
     trainer.log.rewind(trainer.step)
-    if before != kernels.current().name:
-        now = kernels.current().name
+    now = kernels.current().on(trainer.model.device).name
+    if before != now:
         _log.warning("the run used the %s kernels, now it is %s: it goes on, but not bit for bit", before, now)
 
 

@@ -18,7 +18,9 @@ import numpy as np
 from .. import optim
 from ..data import BatchSampler, evaluation_batches
 from ..kernels import native
+from ..kernels.devices import numbers
 from ..random import Generator
+from ..tensor import tensor
 from . import checkpoints, state
 from .config import TrainingConfig
 from .history import History, Log
@@ -29,7 +31,7 @@ __all__ = ["Trainer", "TrainingConfig"]
 
 
 class Trainer:
-    """Trains a model that has `loss(ids, targets)` and `config.context`, on arrays of token ids.
+    """Trains a model that has `loss(ids, targets)` and `config.context`, on arrays of token ids, where the model lives.
 
     folder                where checkpoints/, log.jsonl and loss.png go; None: nowhere
     tokenizer, about      kept in the checkpoints; `about` is anything in JSON's types
@@ -75,17 +77,19 @@ class Trainer:
         x, y = next(self.sampler)
         self.model.train()
         self.optimizer.zero_grad()
-        loss = 0.0
+        shares, parts = [], []
         for rows in np.array_split(np.arange(len(x)), self.config.accumulation):
-            part = self.model.loss(x[rows], y[rows])
-            share = len(rows) / len(x)  # the mean over the batch is the mean of its parts' means, by their sizes
-            part.backward(np.full(part.shape, share, part.dtype))
-            loss += share * part.item()
+            shares.append(len(rows) / len(x))  # the batch's mean is the mean of its parts' means, by their sizes
+            parts.append(self._loss(x[rows], y[rows]))
+            parts[-1].backward(shares[-1])
+            parts[-1] = parts[-1].data  # the graph is used up, let it go
+        norm = optim.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
+        *parts, norm = numbers(*parts, norm)  # here a GPU is waited for, once
+        loss = sum(share * part for share, part in zip(shares, parts, strict=True))
         if not math.isfinite(loss):
             raise RuntimeError(
                 f"the loss is {loss} at step {self.step + 1}: lower the learning rate ({self.config.lr:g})"
             )
-        norm = optim.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
         if not math.isfinite(norm):
             raise RuntimeError(
                 f"the gradient's norm is {norm} at step {self.step + 1}: lower the learning rate ({self.config.lr:g})"
@@ -97,6 +101,10 @@ class Trainer:
         self.step += 1
         self.history.append(step=self.step, loss=loss, lr=lr, gradient_norm=norm)
         return loss
+
+    def _loss(self, x, y):
+        """The model's loss on a batch of ids, which are moved to where the model lives."""
+        return self.model.loss(*(tensor(ids).to(self.model.device) for ids in (x, y)))
 
     def learning_rate(self, step: int) -> float:
         """Of the step after `step` steps: linear warm-up, then a cosine down to min_lr."""
@@ -117,7 +125,7 @@ class Trainer:
         total = count = 0
         with self.model.evaluating():
             for x, y in self.evaluation():
-                total += self.model.loss(x, y).item() * y.size
+                total += self._loss(x, y).item() * y.size
                 count += y.size
         return total / count
 

@@ -1,28 +1,31 @@
 """GELU (Hendrycks & Gimpel 2016) and SiLU, x times a smooth step; and the erfc that NumPy lacks."""
 
 import functools
+import math
 
-import numpy as np
+import numpy
 
+from ..devices import device_of, is_array, xp
 from ..precision import computed_in_float32
 
 # (1 + 2x) exp(x²) erfc(x) for x >= 0 as a Chebyshev series in t = (x - 3.75)/(x + 3.75), which runs over [-1, 1).
 # Source: Shepherd & Laframboise, "Chebyshev approximation of (1 + 2x) exp(x²) erfc x in 0 <= x < ∞", Math. Comp. 1981.
-_SERIES = np.array([
+_SERIES = [
     1.1775789345674017, -0.004590054580646478, -0.08424913336651792, 0.05920993999819189, -0.026658668435305753,
     0.009074997670705265, -0.002413163540417608, 0.0004907758365258086, -6.916973302501202e-05,
     4.139027986073072e-06, 7.740383066199228e-07, -2.1886401049226326e-07, 1.076499946575279e-08,
     4.521959811295483e-09, -7.754400208161412e-10, -6.318088335685348e-11, 2.8687950142646113e-11,
     1.9455869777837063e-13, -9.654696843713995e-13, 3.2525450847083794e-14, 3.347807000030017e-14,
     -1.8646276025294e-15, -1.2508703182071658e-15,
-])  # fmt: skip
+]  # fmt: skip
 
 
 def _erfc(x):
     """1 - erf(x), to a few units in the last place wherever the result is not subnormal."""
+    np = xp(x)
     a = np.minimum(np.abs(x), 30)  # erfc(30) is 0 in float64
     t = (a - 3.75) / (a + 3.75)
-    series = _SERIES[np.abs(_SERIES) > np.finfo(x.dtype).eps / 16].astype(x.dtype)
+    series = [c for c in _SERIES if abs(c) > numpy.finfo(x.dtype).eps / 16]
     b1 = b2 = np.zeros_like(t)
     for c in series[:0:-1]:  # Clenshaw's recurrence
         b1, b2 = 2 * t * b1 - b2 + c, b1
@@ -38,13 +41,18 @@ def _normal_cdf(x):
 
 
 def blockwise(routine):
-    """Let an element-wise routine work on blocks that fit into the cache, so that its temporaries never leave it."""
+    """Let an element-wise routine work on blocks that fit into the cache, so that its temporaries never leave it.
+
+    A GPU has no such cache, and would only be started more often.
+    """
 
     @functools.wraps(routine)
     def call(*args):
-        arrays = [a.reshape(-1) for a in args if isinstance(a, np.ndarray)]
-        options, block = [a for a in args if not isinstance(a, np.ndarray)], 1 << 14
-        y = np.empty_like(arrays[0])
+        arrays = [a.reshape(-1) for a in args if is_array(a)]
+        options, block = [a for a in args if not is_array(a)], 1 << 14
+        if device_of(arrays[0]) != "cpu":
+            return routine(*args)
+        y = numpy.empty_like(arrays[0])
         for i in range(0, y.size, block):
             y[i : i + block] = routine(*[a[i : i + block] for a in arrays], *options)
         return y.reshape(args[0].shape)
@@ -54,6 +62,7 @@ def blockwise(routine):
 
 def _sigmoid(x):
     """σ(x) = 1/(1 + exp(-x)) and 1 - σ(x) = σ(-x), both to the last digits and without overflow."""
+    np = xp(x)
     e = np.exp(-np.abs(x))
     large, small = 1 / (1 + e), e / (1 + e)
     return np.where(x < 0, small, large), np.where(x < 0, large, small)
@@ -61,7 +70,7 @@ def _sigmoid(x):
 
 def _tanh_argument(x):
     """2u = 2√(2/π) (x + 0.044715 x³) and its derivative: the tanh form is x σ(2u), because (1 + tanh u)/2 = σ(2u)."""
-    slope, cubic = 2 * (2 / np.pi) ** 0.5, 0.044715
+    slope, cubic = 2 * (2 / math.pi) ** 0.5, 0.044715
     return slope * x * (1 + cubic * x * x), slope * (1 + 3 * cubic * x * x)
 
 
@@ -81,7 +90,7 @@ def gelu_backward(dy, x, approximate):
     "tanh": dx = dy (s + x s (1-s) d(2u)/dx), s = σ(2u).
     """
     if approximate == "none":
-        return dy * (_normal_cdf(x) + x * np.exp(-x * x / 2) * (2 * np.pi) ** -0.5)
+        return dy * (_normal_cdf(x) + x * xp(x).exp(-x * x / 2) * (2 * math.pi) ** -0.5)
     argument, slope = _tanh_argument(x)
     s, rest = _sigmoid(argument)
     return dy * (s + x * s * rest * slope)

@@ -10,9 +10,10 @@ neither end decreases with i. So a block of keys is seen by one run of queries, 
 Source: Milakov & Gimelshein 2018 (online softmax); Dao et al. 2022 (FlashAttention), algorithms 1 and 4.
 """
 
-import numpy as np
+from numpy import errstate, inf
 
 from .. import paging
+from ..devices import xp
 from ..precision import computed_in_float32
 
 KEYS = 128  # in one block
@@ -20,8 +21,9 @@ KEYS = 128  # in one block
 
 @computed_in_float32
 def attention_forward(q, k, v, **options):
+    np = xp(q)
     o = np.zeros((*q.shape[:3], v.shape[3]), q.dtype)
-    m = np.full(q.shape[:3], -np.inf, q.dtype)  # the row's maximum so far
+    m = np.full(q.shape[:3], -inf, q.dtype)  # the row's maximum so far
     total = np.zeros_like(m)  # Σ_j exp(s_j - m) so far
     scores, v = _Scores(q, k, **options), _for_every_head(v, q)
     for rows, keys in scores.blocks():
@@ -33,20 +35,21 @@ def attention_forward(q, k, v, **options):
         o[..., rows, :] = o[..., rows, :] * rescale[..., None] + _product(p, v[..., keys, :])
         m[..., rows] = higher
     o /= np.where(total == 0, 1, total)[..., None]  # it is 0 in a row without keys, whose o is 0 already
-    with np.errstate(divide="ignore"):
+    with errstate(divide="ignore"):
         lse = m + np.log(total)
     return o, lse
 
 
 @computed_in_float32
 def attention_backward(do, q, k, v, o, lse, *, scale, **options):
+    np = xp(q)
     dq = np.zeros(q.shape, q.dtype)
     scores, values = _Scores(q, k, scale=scale, **options), _for_every_head(v, q)
     dk, dv = np.zeros_like(scores.k), np.zeros_like(values)  # of every query head by itself
     delta = (do * o).sum(-1)  # = Σ_j p_ij (do_i·v_j), what the softmax's gradient takes off every score
     for rows, keys in scores.blocks():
         p = _exp(scores(rows, keys), lse[..., rows])
-        with np.errstate(invalid="ignore"):
+        with errstate(invalid="ignore"):
             dp = do[..., rows, :] @ values[..., keys, :].swapaxes(2, 3)
             ds = np.where(p == 0, 0, p * (dp - delta[..., rows, None])) * p.dtype.type(scale)
         dq[..., rows, :] += _product(ds, scores.k[..., keys, :])
@@ -75,7 +78,7 @@ def paged_attention_forward(q, keys, values, table, lengths, *, scale, window=No
 def _for_every_head(x, q):
     """(B, G, T, d) to (B, H, T, d): query head h reads head h // (H/G)."""
     H, G = q.shape[1], x.shape[1]
-    return x if G == H else np.repeat(x, H // G, axis=1)
+    return x if G == H else xp(x).repeat(x, H // G, axis=1)
 
 
 def _over_groups(gradient, x):
@@ -93,6 +96,7 @@ class _Scores:
     def __init__(
         self, q, k, *, scale, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None
     ):  # fmt: skip
+        self.np = np = xp(q)
         self.q, self.k, self.scale, self.slopes = q, _for_every_head(k, q), float(scale), slopes
         B, H, Tq, Tk = *q.shape[:3], k.shape[2]
         self.mask = None if mask is None else np.broadcast_to(mask, (B, H, Tq, Tk))
@@ -108,7 +112,7 @@ class _Scores:
 
     def blocks(self):
         """Slices (rows, keys) that cover every pair of a query and a key it may see."""
-        Tk = self.k.shape[2]
+        np, Tk = self.np, self.k.shape[2]
         for first in range(0, Tk, KEYS):
             last = min(first + KEYS, Tk)
             seeing = np.flatnonzero(((self.low < last) & (self.high > first)).any(0))
@@ -117,39 +121,42 @@ class _Scores:
 
     def __call__(self, rows, keys, heads=slice(None)):
         """(B, heads, rows, keys)"""
-        with np.errstate(invalid="ignore"):  # what is hidden may hold anything
+        np = self.np
+        with errstate(invalid="ignore"):  # what is hidden may hold anything
             s = self.q[:, heads][..., rows, :] @ self.k[:, heads][..., keys, :].swapaxes(2, 3) * self.scale
         j = np.arange(self.k.shape[2])[keys]
         if self.slopes is not None:
             distance = np.abs(self.position[rows, None] - j)
             s -= (self.slopes[heads, None, None] * distance).astype(s.dtype)
         hidden = (j < self.low[:, rows, None]) | (j >= self.high[:, rows, None])  # (B or 1, rows, keys)
-        s = np.where(hidden[:, None], s.dtype.type(-np.inf), s)
+        s = np.where(hidden[:, None], s.dtype.type(-inf), s)
         if self.mask is not None:
             mask = self.mask[:, heads][:, :, rows, keys]
-            with np.errstate(invalid="ignore"):
-                s = np.where(mask == -np.inf, mask, s + mask)
+            with errstate(invalid="ignore"):
+                s = np.where(mask == -inf, mask, s + mask)
         return s
 
 
 def _exp(s, level):
     """exp(s - level), and 0 where s is -inf, whatever the level: that of a row without keys is -inf too. (…, i, j)"""
-    with np.errstate(invalid="ignore"):
-        return np.where(s == -np.inf, s.dtype.type(0), np.exp(s - _finite(level)[..., None]))
+    np = xp(s)
+    with errstate(invalid="ignore"):
+        return np.where(s == -inf, s.dtype.type(0), np.exp(s - _finite(level)[..., None]))
 
 
 def _finite(m):
     """-inf, the maximum of a row without keys, becomes 0: exp(-inf - 0) is the wanted 0, exp(-inf + inf) were NaN."""
-    return np.where(m == -np.inf, m.dtype.type(0), m)
+    return xp(m).where(m == -inf, m.dtype.type(0), m)
 
 
 def _product(p, x):
     """p x, to which a pair with p_ij = 0 adds nothing even where x_j is not finite: 0 · inf were NaN."""
+    np = xp(p)
     finite = np.isfinite(x).all(-1)  # (B, H, j)
     if finite.all():
         return p @ x
     result = p @ np.where(finite[..., None], x, 0)
-    with np.errstate(invalid="ignore"):
+    with errstate(invalid="ignore"):
         for j in np.flatnonzero(~finite.all((0, 1))):
             counts = (p[..., j] != 0) & ~finite[..., None, j]
             result += np.where(counts[..., None], p[..., j, None] * x[..., None, j, :], 0)

@@ -1,7 +1,6 @@
 """The gradient of a table look-up: rows that were read several times receive several gradients."""
 
-import numpy as np
-
+from ..devices import xp
 from ..precision import computed_in_float32
 
 
@@ -11,6 +10,7 @@ def embedding_backward(dy, indices, rows):
 
     `np.add.at` adds repeats up, where `dweight[indices] += dy` would keep only the last.
     """
+    np = xp(dy)
     dweight = np.zeros((rows, dy.shape[-1]), dy.dtype)
     if dy.size:
         np.add.at(dweight, indices.reshape(-1), dy.reshape(indices.size, -1))

@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from ..devices import xp
+
 
 def _product(a, b):
     """a @ b in the dtype of a, accumulated in at least float32."""
     if a.dtype.itemsize >= 4:
-        return np.matmul(a, b)
-    return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
+        return xp(a).matmul(a, b)
+    return xp(a).matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
 
 
 def matmul(a, b):

@@ -1,7 +1,6 @@
 """Layer norm (Ba et al. 2016) and RMS norm (Zhang & Sennrich 2019) over the last axis."""
 
-import numpy as np
-
+from ..devices import xp
 from ..precision import computed_in_float32
 
 
@@ -12,7 +11,7 @@ def _mean(x):
 
 def _sum_rows(x):
     """(..., D) -> (D,)."""
-    return x.reshape(-1, x.shape[-1]).sum(axis=0) if x.size else np.zeros(x.shape[-1:], x.dtype)
+    return x.reshape(-1, x.shape[-1]).sum(axis=0) if x.size else xp(x).zeros(x.shape[-1:], x.dtype)
 
 
 @computed_in_float32
@@ -23,7 +22,7 @@ def layer_norm_forward(x, weight, bias, eps):
     """
     mean = _mean(x)
     centred = x - mean
-    rstd = 1 / np.sqrt(_mean(centred * centred) + float(eps))
+    rstd = 1 / xp(x).sqrt(_mean(centred * centred) + float(eps))
     y = centred * rstd * weight
     if bias is not None:
         y += bias
@@ -47,7 +46,7 @@ def layer_norm_backward(dy, x, weight, mean, rstd):
 @computed_in_float32
 def rms_norm_forward(x, weight, eps):
     """y = x rstd weight,   rstd = 1/√(mean_D(x²) + eps)."""
-    rstd = 1 / np.sqrt(_mean(x * x) + float(eps))
+    rstd = 1 / xp(x).sqrt(_mean(x * x) + float(eps))
     return x * rstd * weight, rstd[..., 0]
 
 

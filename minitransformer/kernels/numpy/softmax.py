@@ -1,19 +1,22 @@
 """Softmax and its logarithm along one axis. Subtracting the maximum changes nothing but keeps exp from overflowing."""
 
-import numpy as np
+from numpy import errstate
 
+from ..devices import xp
 from ..precision import computed_in_float32
 
 
 def _shifted(x, axis):
-    with np.errstate(invalid="ignore"):  # a row of -inf alone: -inf - -inf is NaN, as promised
-        return x - x.max(axis=axis, keepdims=True, initial=-np.inf)
+    if not x.size:
+        return x.copy()
+    with errstate(invalid="ignore"):  # a row of -inf alone: -inf - -inf is NaN, as promised
+        return x - x.max(axis=axis, keepdims=True)
 
 
 @computed_in_float32
 def softmax(x, axis):
     """y_i = exp(x_i - max x) / Σ_j exp(x_j - max x).   Source: Bridle 1990."""
-    e = np.exp(_shifted(x, axis))
+    e = xp(x).exp(_shifted(x, axis))
     return e / e.sum(axis=axis, keepdims=True)
 
 
@@ -27,11 +30,12 @@ def softmax_backward(dy, y, axis):
 def log_softmax(x, axis):
     """y_i = x_i - max x - log Σ_j exp(x_j - max x)."""
     shifted = _shifted(x, axis)
-    with np.errstate(divide="ignore"):  # the sum of an empty row is 0
+    np = xp(x)
+    with errstate(divide="ignore"):  # the sum of an empty row is 0
         return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
 
 
 @computed_in_float32
 def log_softmax_backward(dy, y, axis):
     """dx_i = dy_i - exp(y_i) Σ_j dy_j."""
-    return dy - np.exp(y) * dy.sum(axis=axis, keepdims=True)
+    return dy - xp(y).exp(y) * dy.sum(axis=axis, keepdims=True)

@@ -1,0 +1,1 @@
+#pragma once  // all that it declares is there already

@@ -1,0 +1,26 @@
+"""The CUDA kernels (`csrc/cuda/*.cu`) through CuPy, or, on the CPU, through the emulator.
+
+One launch code serves both sets, "cuda" and "cuda-emulated": it is written against the arrays that it is given, and
+`launch.py` finds what runs the sources for them. What stands in no file here (the matrix products) are array
+expressions, which on a GPU are cuBLAS.
+"""
+
+from ..contract import ROUTINES as _CONTRACT
+from ..devices import no_gpu
+from . import activation, adamw, cross_entropy, dropout, embedding, normalization, random, softmax
+
+_MODULES = (softmax, normalization, activation, cross_entropy, embedding, dropout, random, adamw)
+ROUTINES = {name: getattr(module, name) for name in _CONTRACT for module in _MODULES if hasattr(module, name)}
+
+
+def reason(name: str) -> str:
+    """Why a set ("cuda" or "cuda-emulated") cannot be used here; "" when it can."""
+    if name == "cuda":
+        return no_gpu()
+    from .build import compiler
+
+    try:
+        compiler()
+    except RuntimeError as error:
+        return str(error)
+    return ""

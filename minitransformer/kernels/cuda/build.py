@@ -1,0 +1,245 @@
+"""Compiling CUDA sources for the CPU: csrc/cuda_emulator/ in front, the kernels' names found, the library kept.
+
+A build goes into a folder of its own and is renamed into place, so that two processes may build the same at once. The
+name is the hash of everything that went in: source, emulator, compiler, flags.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from ... import locate
+
+__all__ = ["Parameter", "Signature", "build_library", "cache_folder", "compiler", "find_kernels"]
+
+_FLAGS = ("-std=c++20", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w", "-pthread")
+
+
+# ---------------------------------------------------------------- a kernel's parameters
+
+_DTYPES = {
+    **{f"{kind}{size}": np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)},
+    **{f"f{size}": np.dtype(f"f{size}") for size in (4, 8)},
+    "b1": np.dtype(np.bool_),
+    "h2": np.dtype(np.float16),
+    "B2": np.dtype(ml_dtypes.bfloat16),
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter: `word` as csrc/cuda_emulator/launch.h writes it, `text` as the source does."""
+
+    word: str
+    text: str
+
+    def value(self, arg, where: str) -> np.ndarray:
+        """The argument as an array of one element. Raises TypeError or ValueError where it does not fit."""
+        return self._address(arg, where) if self.word[0] in "pP" else self._number(arg, where)
+
+    def _address(self, arg, where):
+        if arg is None:
+            return np.zeros(1, np.uint64)
+        if isinstance(arg, np.ndarray):
+            pointer = arg.ctypes.data
+            if self.word[0] == "P" and not arg.flags.writeable:
+                raise ValueError(f"{where} is written to, and the array is read-only")
+        elif hasattr(getattr(arg, "data", None), "ptr"):
+            pointer = arg.data.ptr
+        else:
+            raise TypeError(f"{where} is a pointer: pass an array, not {type(arg).__name__}")
+        expected, got = _DTYPES.get(self.word[1:]), np.dtype(arg.dtype)
+        raw = got.kind in "iu" and got.itemsize == 2 and self.word[1:] in ("h2", "B2")  # their bits
+        signs = expected is not None and {expected.kind, got.kind} == {"i", "u"} and expected.itemsize == got.itemsize
+        if expected is not None and got != expected and not raw and not signs:
+            raise TypeError(f"{where} points to {expected}, and the array is {got}")
+        return np.array([pointer], np.uint64)
+
+    def _number(self, arg, where):
+        if isinstance(arg, bool | int | float):
+            arg = np.bool_(arg) if isinstance(arg, bool) else np.int64(arg) if isinstance(arg, int) else np.float64(arg)
+        if not isinstance(arg, np.generic):
+            raise TypeError(f"{where} is passed by value: pass a NumPy scalar, not {type(arg).__name__}")
+        expected = _DTYPES.get(self.word)
+        if expected is None:
+            if arg.dtype.itemsize != int(self.word[1:]):
+                raise TypeError(f"{where} has {self.word[1:]} bytes, and {arg.dtype} has {arg.dtype.itemsize}")
+        elif arg.dtype != expected:
+            raise TypeError(f"{where} is {expected}, and the argument is {arg.dtype}")
+        return np.array([arg])
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A kernel's name, parameters, and how many threads a block may have (__launch_bounds__, else 1024)."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    most_threads: int
+
+    def __str__(self):
+        return f"{self.name}({', '.join(p.text for p in self.parameters)})"
+
+
+_KERNEL = re.compile(
+    r'extern\s+"C"\s+__global__\s+(?:void\s+)?(?:__launch_bounds__\s*\((?P<bounds>[^()]*(?:\([^()]*\)[^()]*)*)\)\s*)?'
+    r"(?:void\s+)?(?P<name>\w+)\s*\((?P<parameters>[^{;]*)\)\s*\{"
+)
+_SHARED = re.compile(r"\bextern\s+__shared__\s+[^;={}]*?(\w+)\s*\[\s*\]\s*;")
+
+
+def find_kernels(preprocessed: str) -> tuple[dict[str, tuple[str, list[str]]], list[str]]:
+    """{kernel: (launch bounds, its parameters' texts)} and the names of dynamic shared arrays, in preprocessed source."""
+    kernels = {}
+    for found in _KERNEL.finditer(preprocessed):
+        parameters = " ".join(found["parameters"].split())
+        texts = [] if parameters in ("", "void") else [p.strip() for p in parameters.split(",")]
+        kernels[found["name"]] = (found["bounds"] or "", texts)
+    return kernels, sorted(set(_SHARED.findall(preprocessed)))
+
+
+# ---------------------------------------------------------------- the compiler and the cache
+
+
+@functools.cache
+def compiler() -> tuple[str, str]:
+    """(path, version) of the C++ compiler. Raises RuntimeError where there is none."""
+    named = os.environ.get("CXX")
+    for candidate in [named] if named else ["c++", "g++", "clang++"]:
+        path = shutil.which(candidate)
+        if path:
+            return path, subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    what = f"CXX={named} is not a program" if named else "no c++, g++ or clang++ was found"
+    raise RuntimeError(f"emulated CUDA needs a C++ compiler, and {what} (Debian, Ubuntu: apt install g++)")
+
+
+def cache_folder() -> Path:
+    """Where built kernels are kept: MINITRANSFORMER_CACHE, or `minitransformer` in the user's cache folder."""
+    given = os.environ.get("MINITRANSFORMER_CACHE")
+    if given:
+        return Path(given) / "cuda"
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "minitransformer" / "cuda"
+
+
+def _contents(folder: Path) -> bytes:
+    """The hash of every header and source in a folder, wherever below."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".h", ".hpp", ".cuh", ".cu", ".cpp")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.digest()
+
+
+def _run(command: list[str], name: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-1:]
+        raise RuntimeError(f"{name} does not compile: {errors[0] if errors else 'the compiler failed'}\n{done.stderr}")
+    return done.stdout
+
+
+# ---------------------------------------------------------------- building
+
+
+@functools.lru_cache(maxsize=64)
+def _library_file(code: str, options: tuple[str, ...], name: str, flags: tuple[str, ...]) -> Path:
+    path, version = compiler()
+    emulator = locate.csrc() / "cuda_emulator"
+    options = tuple(o for o in options if o.startswith(("-D", "-I")))
+    digest = hashlib.sha256(repr((code, options, name, flags, path, version)).encode() + _contents(emulator))
+    for option in options:
+        if option.startswith("-I") and Path(option[2:]).is_dir():
+            digest.update(_contents(Path(option[2:])))
+    folder = cache_folder()
+    library = folder / f"{Path(name).stem}-{digest.hexdigest()[:24]}.so"
+    if library.is_file():
+        return library
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix="building-", dir=folder))
+    except OSError as error:
+        raise RuntimeError(
+            f"built kernels cannot be kept in {folder} ({error.strerror}); MINITRANSFORMER_CACHE names another folder"
+        ) from error
+    try:
+        compile_source(code, options, name, flags, scratch, scratch / "kernels.so")
+        os.replace(scratch / "kernels.so", library)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return library
+
+
+def compile_source(code, options, name, flags, folder: Path, library: Path) -> None:
+    """Writes the kernels, what makes them known, and their dynamic shared memory into `folder`, and compiles them."""
+    path, version = compiler()
+    emulator = locate.csrc() / "cuda_emulator"
+    include = [f"-I{emulator}", f"-I{emulator / 'include'}", *options]
+    kernels_file, shared_file = folder / "kernels.cpp", folder / "shared.cpp"
+    text = f'#include "cuda_emulator.h"\n#line 1 "{name}"\n{code}\n'
+    kernels_file.write_text(text, encoding="utf-8")
+    listed = _run([path, *flags, *include, "-DCUDA_EMULATOR_LIST", "-E", "-P", str(kernels_file)], name)
+    kernels, shared = find_kernels(listed)
+    if not kernels:
+        raise RuntimeError(f'{name} has no kernels: nothing in it reads `extern "C" __global__ void name(...) {{`')
+    text += '#line 1 "launchers"\n' + "".join(
+        f"CUDA_EMULATOR_KERNEL({kernel}{', ' + bounds if bounds else ''})\n" for kernel, (bounds, _) in kernels.items()
+    )
+    described = "\\n".join(f"{kernel}({', '.join(texts)})" for kernel, (_, texts) in kernels.items())
+    text += f'CUDA_EMULATOR_EXPORT const char* cuda_emulator_kernels() {{ return "{described}"; }}\n'
+    kernels_file.write_text(text, encoding="utf-8")
+    shared_file.write_text(_dynamic_shared(shared), encoding="utf-8")
+    tls = [] if "clang" in version else ["-fno-extern-tls-init", "-fno-gnu-unique"]
+    command = [path, *flags, *tls, *include, "-shared", str(kernels_file), str(shared_file), "-o", str(library)]
+    _run(command, name)
+
+
+def _dynamic_shared(names: list[str]) -> str:
+    """All arrays declared `extern __shared__` begin at the same address: one array, and its other names."""
+    if not names:
+        return ""
+    first, *others = names
+    size = "(227 << 10) + 1024"  # SharedMemory::largest + guard
+    lines = [f"alignas(1024) thread_local unsigned char {first}[{size}];"]
+    lines += [f'extern thread_local unsigned char {n}[{size}] __attribute__((alias("{first}")));' for n in others]
+    lines += [
+        'extern "C" __attribute__((visibility("hidden"))) unsigned char* cuda_emulator_dynamic_shared() {',
+        f"    return {first};",
+        "}",
+    ]
+    return 'extern "C" {\n' + "\n".join(lines[: 1 + len(others)]) + "\n}\n" + "\n".join(lines[1 + len(others) :]) + "\n"
+
+
+def build_library(
+    code: str, options: Sequence[str] = (), name: str = "kernel.cu"
+) -> tuple[ctypes.CDLL, dict[str, Signature]]:
+    """The library of a CUDA source, from the cache where it is there, and its kernels' signatures."""
+    library = ctypes.CDLL(str(_library_file(code, tuple(options), name, _FLAGS)))
+    library.cuda_emulator_kernels.restype = ctypes.c_char_p
+    signatures = {}
+    for line in library.cuda_emulator_kernels().decode().splitlines():
+        kernel, _, texts = line[:-1].partition("(")
+        parameters = getattr(library, kernel + "_parameters")
+        parameters.restype = ctypes.c_char_p
+        words = parameters().decode().split()
+        texts = texts.split(", ") if texts else []
+        texts = texts if len(texts) == len(words) else words
+        most = getattr(library, kernel + "_most_threads")()
+        signatures[kernel] = Signature(kernel, tuple(map(Parameter, words, texts)), most)
+    return library, signatures
