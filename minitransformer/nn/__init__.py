@@ -11,6 +11,7 @@ from .linear import Linear
 from .module import Buffer, Module, Parameter
 from .normalization import LayerNorm, RMSNorm
 from .recording import Recording
+from .recurrent import LSTM, RNN
 
 __all__ = [
     "Block",
@@ -19,6 +20,7 @@ __all__ = [
     "Embedding",
     "FeedForward",
     "KVCache",
+    "LSTM",
     "LayerCache",
     "LayerNorm",
     "Linear",
@@ -26,6 +28,7 @@ __all__ = [
     "MultiHeadAttention",
     "Parameter",
     "RMSNorm",
+    "RNN",
     "Recording",
     "initialization",
 ]
