@@ -12,9 +12,12 @@ from .module import Buffer, Module, Parameter
 from .normalization import LayerNorm, RMSNorm
 from .paged_cache import PagedCache, PagedLayer
 from .recording import Recording
+from .recurrent import LSTM, RNN
 from .sparse_feed_forward import SparseFeedForward
 
 __all__ = [
+    "LSTM",
+    "RNN",
     "Block",
     "Buffer",
     "Dropout",
