@@ -115,19 +115,20 @@ def sparse_feed_forward(tokens, width, hidden, active, options):
     `gathered_linear` with all rows reads a matrix 1.4 times as fast as `linear` does."""
     _kernels("native")
     layers, inputs = _sparse_layers(width, hidden, active or 1.0, options, copies=2)
-    x, turn = inputs[:tokens], [0]
+    turn = [0]
     everything = np.arange(hidden)[None]
     kernels = mt.kernels
 
-    def dense(layer):
+    def dense(layer, x):
         gate, up = (kernels.gathered_linear(x, w.data, everything) for w in (layer.gate, layer.up))
         return kernels.gathered_sum(kernels.silu(gate) * up, layer.down.data, everything)
 
     def job():
-        turn[0] = (turn[0] + 1) % len(layers)
-        layer = layers[turn[0]]
+        turn[0] += 1
+        layer, start = layers[turn[0] % len(layers)], turn[0] % 16 * tokens  # other tokens, other rows
+        x = inputs[start : start + tokens]
         if active is None:
-            return dense(layer)
+            return dense(layer, x)
         with mt.no_grad():
             return layer(mt.Tensor(x))
 
