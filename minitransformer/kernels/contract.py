@@ -369,8 +369,8 @@ def paged_attention_forward(q, keys, values, table, lengths, *, scale, window=No
     if page == 0:
         raise ValueError(f"{name}: a page must hold at least one token, got keys of shape {tuple(keys.shape)}")
     _within(name, "lengths", lengths, 0, table.shape[1] * page + 1)
-    used = np.arange(table.shape[1]) * page < np.asarray(lengths)[:, None]
-    _within(name, "table", np.where(used, np.asarray(table), 0), 0, max(P, 1))
+    used = np.arange(table.shape[1], like=table) * page < lengths[:, None]
+    _within(name, "table", np.where(used, table, 0), 0, max(P, 1))
     if P == 0 and used.any():
         raise IndexError(f"{name}: table names pages but there are none")
     _window(name, window)
