@@ -10,6 +10,7 @@ from .kv_cache import KVCache, LayerCache
 from .linear import Linear
 from .module import Buffer, Module, Parameter
 from .normalization import LayerNorm, RMSNorm
+from .quantized_linear import QuantizedLinear
 from .recording import Recording
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Module",
     "MultiHeadAttention",
     "Parameter",
+    "QuantizedLinear",
     "RMSNorm",
     "Recording",
     "initialization",

@@ -15,6 +15,7 @@ from . import (
     loss,
     matmul,
     normalization,
+    quantized_gemm,
     reduction,
     shape,
     softmax,
@@ -22,7 +23,7 @@ from . import (
 
 MODULES = (
     arithmetic, elementary, activation, matmul, reduction, shape, indexing, embedding, softmax, normalization,
-    cross_entropy, loss, dropout, attention,
+    cross_entropy, loss, dropout, attention, quantized_gemm,
 )  # fmt: skip
 FUNCTIONS = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 
