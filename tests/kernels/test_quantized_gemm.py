@@ -331,7 +331,7 @@ BAD = [
     ((X, weight_of("q4_0")), {"inputs": "int8", "input_scale": 0.0}, ValueError, "input_scale must be positive"),
     ((X, weight_of("q4_0")), {"inputs": "int8", "input_scale": np.nan}, ValueError, "input_scale must be positive"),
     ((X, np.ones((3, 256), F32)), {}, TypeError, "weight must be a QuantizedWeight"),
-    ((F32(1).reshape(()), weight_of("q4_0")), {}, ValueError, "x must have"),
+    ((np.ones((), F32), weight_of("q4_0")), {}, ValueError, "x must have"),
 ]
 
 

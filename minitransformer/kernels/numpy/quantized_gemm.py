@@ -12,19 +12,19 @@ def _wide(dtype):
 
 
 def quantize_rows(x, scale=None):
-    """codes = round(x / scale), ties to even, within ±127; scale = max |x| / 127 of each row unless it is given.
+    """codes = round(x · (1/scale)), ties to even, within ±127; scale = max |x| / 127 of each row unless it is given.
 
     Worked out in float32 whatever the dtype of x, by operations that IEEE 754 rounds exactly: the same codes everywhere.
     """
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         x = x.astype(np.float32)
         largest = np.abs(x).max(-1, initial=0)
         scales = largest / np.float32(127) if scale is None else np.full(x.shape[:-1], scale, np.float32)
+        scales = np.where(scales < np.finfo(np.float32).tiny, np.float32(0), scales)  # its inverse might be infinite
         scales = np.where(np.isfinite(largest), scales, np.float32(np.nan))
-        usable = np.isfinite(scales) & (scales > 0)
-        quotient = x / np.where(usable, scales, 1)[..., None]
-        codes = np.where(usable[..., None], np.rint(quotient).clip(-127, 127), 0).astype(np.int8)
-    return codes, scales.astype(np.float32)
+        usable = (scales > 0)[..., None]
+        codes = np.rint(x * (1 / np.where(scales > 0, scales, np.float32(1)))[..., None]).clip(-127, 127)
+        return np.where(usable, codes, 0).astype(np.int8), scales
 
 
 def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_scale=None):
