@@ -160,11 +160,12 @@ def linear_backward(dy, x, weight, needs=(True, True, True)):
 
 @routine
 def quantize_rows(x, scale=None):
-    """x (..., K) float -> codes int8 (..., K), scales float32 (...):  codes = round(x / scale), so x ≈ scale · codes.
+    """x (..., K) float -> codes int8 (..., K), scales float32 (...):  codes = round(x (1/scale)), so x ≈ scale · codes.
 
     scale = max |x| / 127 of each row or, where given, that one number for all ("static"), beyond ±127 of which x is
     clipped. Ties go to the even code. Always worked out in float32. A row with a NaN or an infinity has codes 0 and
-    scale NaN, so that what is computed from it is NaN; a row of zeros has scale 0.
+    scale NaN, so that what is computed from it is NaN; a row of zeros, or of numbers so small that the scale would lie
+    below 2⁻¹²⁶, has scale 0.
     Raises ValueError for a scale that is not positive and finite.
     """
     _floats("quantize_rows", x=x)

@@ -185,7 +185,7 @@ class QuantizedWeight:
         if self.format in HALVES:
             return self.rows().view()["values"].view(HALVES[self.format]).reshape(self.shape).astype(dtype)
         integers, scales, minima = self.decode()
-        wide = np.promote_types(dtype, np.float32) if np.dtype(dtype).kind == "f" else np.dtype(np.float32)
+        wide = np.float64 if dtype == np.float64 else np.float32
         with np.errstate(invalid="ignore", over="ignore"):
             w = integers.astype(wide) * scales.astype(wide)[..., None]
             if minima is not None:

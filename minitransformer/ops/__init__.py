@@ -17,6 +17,7 @@ from . import (
     matmul,
     move,
     normalization,
+    quantized_gemm,
     reduction,
     shape,
     softmax,
@@ -25,7 +26,7 @@ from . import (
 
 MODULES = (
     arithmetic, elementary, activation, matmul, reduction, shape, indexing, embedding, softmax, normalization,
-    cross_entropy, loss, dropout, attention, topk_activation, move,
+    cross_entropy, loss, dropout, attention, topk_activation, quantized_gemm, move,
 )  # fmt: skip
 FUNCTIONS = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 
