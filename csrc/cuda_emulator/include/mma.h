@@ -56,7 +56,7 @@ struct Operands {
 
 // d = a b + c of all lanes, by the last that comes: their fragments are on stacks that stand still.
 template <class A, class B, class C> CUDA_EMULATOR_UNSEEN void multiply(Warp& warp, unsigned lanes) {
-    using Sum = std::conditional_t<std::is_integral_v<decltype(C::x[0] + 0)>, int, float>;
+    using Sum = std::conditional_t<std::is_integral_v<std::remove_extent_t<decltype(C::x)>>, int, float>;
     constexpr int M = A::rows, N = B::columns, K = A::columns;
     Sum a[M * K] = {}, b[K * N] = {}, sums[M * N];
     for (int l = 0; l < 32; l++) {
