@@ -86,7 +86,17 @@ def test_kernels_made_by_macros_and_templates(module):
 
 def test_arguments_of_every_kind(module):
     out, pair = np.zeros(8, np.float32), np.array((3, 0.25), [("first", "i4"), ("second", "f4")])[()]
-    args = [np.float32([1.5]), np.float64([2.5]), np.int16([-3]), np.uint8([200]), np.bool_(True), 2**40, pair, None, out]
+    args = [
+        np.float32([1.5]),
+        np.float64([2.5]),
+        np.int16([-3]),
+        np.uint8([200]),
+        np.bool_(True),
+        2**40,
+        pair,
+        None,
+        out,
+    ]
     kernel = module("blocks.cu").get_function("all_kinds")
     kernel((1,), (1,), args)
     assert list(out) == [1.5, 2.5, -3, 200, 1, 2.0**40, 3.25, 0]
@@ -198,4 +208,9 @@ def test_schedule_from_the_environment(monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.int8])
 def test_empty_is_aligned(shape, dtype):
     array = emulator.empty(shape, dtype)
-    assert (not array.size or array.ctypes.data % 256 == 0) and array.shape == shape and array.dtype == dtype and array.flags.writeable
+    assert (
+        (not array.size or array.ctypes.data % 256 == 0)
+        and array.shape == shape
+        and array.dtype == dtype
+        and array.flags.writeable
+    )

@@ -10,7 +10,9 @@ def floats():
     every_half = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
     with np.errstate(invalid="ignore"):
         ties = (every_half[:-1].astype(float) + every_half[1:]).astype(np.float32) / 2
-    special = np.float32([0.0, -0.0, np.inf, -np.inf, np.nan, 65504, 65519.996, 65520, 2**-24, 2**-25, 2**-26, 3.4e38, 1e-45])
+    special = np.float32(
+        [0.0, -0.0, np.inf, -np.inf, np.nan, 65504, 65519.996, 65520, 2**-24, 2**-25, 2**-26, 3.4e38, 1e-45]
+    )
     values = [bits.view(np.float32), every_half, ties, np.nextafter(ties, np.float32(np.inf)), special]
     return np.concatenate([*values, (np.arange(2**16, dtype=np.uint32) << 16 | 0x8000).view(np.float32)])
 

@@ -24,8 +24,16 @@ import numpy as np
 
 from ... import locate
 
-__all__ = ["Parameter", "Signature", "build_library", "cache_folder", "compiler", "find_kernels", "library_file",
-           "program_file"]
+__all__ = [
+    "Parameter",
+    "Signature",
+    "build_library",
+    "cache_folder",
+    "compiler",
+    "find_kernels",
+    "library_file",
+    "program_file",
+]
 
 _FLAGS = ("-std=c++20", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w", "-pthread")
 
@@ -191,7 +199,9 @@ def library_file(code: str, options: Sequence[str], name: str, flags: Sequence[s
     flags = (*_FLAGS, *flags)
     folders = tuple(_contents(Path(o[2:])) for o in options if o.startswith("-I") and Path(o[2:]).is_dir())
     key = (code, options, folders, name, flags, compiler())
-    return _cached(Path(name).stem, ".so", key, lambda scratch, made: _compile(code, options, name, flags, scratch, made))
+    return _cached(
+        Path(name).stem, ".so", key, lambda scratch, made: _compile(code, options, name, flags, scratch, made)
+    )
 
 
 def program_file(source: Path, flags: Sequence[str]) -> Path:
@@ -232,14 +242,16 @@ def _dynamic_shared(names: list[str]) -> str:
     first, *others = names
     size = "[(227 << 10) + 1024]"  # SharedMemory::largest + guard
     aliases = [f'extern thread_local unsigned char {n}{size} __attribute__((alias("{first}")));' for n in others]
-    return "\n".join([
-        'extern "C" {',
-        f"alignas(1024) thread_local unsigned char {first}{size};",
-        *aliases,
-        f'__attribute__((visibility("hidden"))) unsigned char* cuda_emulator_dynamic_shared() {{ return {first}; }}',
-        "}",
-        "",
-    ])
+    return "\n".join(
+        [
+            'extern "C" {',
+            f"alignas(1024) thread_local unsigned char {first}{size};",
+            *aliases,
+            f'__attribute__((visibility("hidden"))) unsigned char* cuda_emulator_dynamic_shared() {{ return {first}; }}',
+            "}",
+            "",
+        ]
+    )
 
 
 def build_library(

@@ -122,7 +122,7 @@ class RawModule:
         """The kernel of that name. Raises ValueError where the source has none."""
         if name not in self.signatures:
             known = ", ".join(sorted(self.signatures)) or "none"
-            raise ValueError(f"{self.name} has no kernel {name!r}; its extern \"C\" kernels: {known}")
+            raise ValueError(f'{self.name} has no kernel {name!r}; its extern "C" kernels: {known}')
         return Function(self.library, self.signatures[name])
 
 
@@ -210,4 +210,6 @@ class Function:
         parameters = self.signature.parameters
         if len(args) != len(parameters):
             raise TypeError(f"{self.name} takes {len(parameters)} arguments, {len(args)} were given: {self.signature}")
-        return [p.value(arg, f"{self.name}: argument {i}, `{p.text}`") for i, (p, arg) in enumerate(zip(parameters, args))]
+        return [
+            p.value(arg, f"{self.name}: argument {i}, `{p.text}`") for i, (p, arg) in enumerate(zip(parameters, args))
+        ]

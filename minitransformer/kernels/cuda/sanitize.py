@@ -43,10 +43,10 @@ _OPTIONS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
 }
 _KINDS = (
+    r"KernelError: (.+)",
     r"WARNING: ThreadSanitizer: ([\w -]+?)(?: \(|$)",
     r"ERROR: AddressSanitizer: ([\w-]+)",
     r"runtime error: (.+)",
-    r"KernelError: (.+)",
 )
 
 
@@ -88,7 +88,14 @@ def run(
         request = Path(folder) / "request.txt"
         lines, arrays = [str(library_file(code, options, name, flags))], {}
         plan = current_schedule()
-        numbers = [*launch.grid, *launch.block, shared_mem, Schedule.ORDERS.index(plan.order), plan.seed, plan.os_threads]
+        numbers = [
+            *launch.grid,
+            *launch.block,
+            shared_mem,
+            Schedule.ORDERS.index(plan.order),
+            plan.seed,
+            plan.os_threads,
+        ]
         lines.append(" ".join(map(str, [kernel, *numbers])))
         for i, (parameter, arg, value) in enumerate(zip(function.signature.parameters, args, launch.values)):
             if parameter.word[0] not in "pP":
@@ -115,7 +122,9 @@ def run(
 def _execute(command: list[str]) -> tuple[str, int]:
     environment = {**os.environ, **_OPTIONS}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
-    if "unexpected memory mapping" in done.stderr and shutil.which("setarch"):  # addresses too random for ThreadSanitizer
+    if "unexpected memory mapping" in done.stderr and shutil.which(
+        "setarch"
+    ):  # addresses too random for ThreadSanitizer
         command = ["setarch", platform.machine(), "--addr-no-randomize", *command]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     return done.stderr + done.stdout, done.returncode
