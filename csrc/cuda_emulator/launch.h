@@ -1,6 +1,6 @@
-// A launch: a grid of blocks, run by one or more OS threads, each of which makes one block's fibers and runs block after
-// block on them. With n OS threads, thread i runs blocks i, i + n, i + 2n ... of the order: what each does is fixed, so
-// that a race between two blocks on two threads is always there for ThreadSanitizer to see.
+// A launch: a grid of blocks, run by one or more OS threads, each of which makes one block's fibers and runs block
+// after block on them. With n OS threads, thread i runs blocks i, i + n, i + 2n ... of the order: what each does is
+// fixed, so that a race between two blocks on two threads is always there for ThreadSanitizer to see.
 //
 // CUDA_EMULATOR_KERNEL(name, launch bounds...), which the build writes below the kernels, makes `name` known to Python.
 #pragma once

@@ -54,7 +54,8 @@ int main(int count, char** words) {
             request >> argument.bytes >> std::ws;
             std::getline(request, argument.file);
             if (posix_memalign(&argument.array, 256, argument.bytes)) stop("no memory");
-            std::ifstream(argument.file, std::ios::binary).read(static_cast<char*>(argument.array), std::streamsize(argument.bytes));
+            std::ifstream file(argument.file, std::ios::binary);
+            file.read(static_cast<char*>(argument.array), std::streamsize(argument.bytes));
         } else if (kind == "value") {
             std::string hex;
             request >> hex;
@@ -68,14 +69,17 @@ int main(int count, char** words) {
 
     void* const loaded = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!loaded) stop(dlerror());
-    const auto run = reinterpret_cast<int (*)(const cuda_emulator::Launch*)>(dlsym(loaded, (kernel + "_launch").c_str()));
+    using Run = int (*)(const cuda_emulator::Launch*);
+    const auto run = reinterpret_cast<Run>(dlsym(loaded, (kernel + "_launch").c_str()));
     if (!run) stop(dlerror());
     char message[4096] = "";
     launch.arguments = addresses.data(), launch.message = message, launch.message_bytes = sizeof message;
     const int failed = run(&launch);
     if (failed) std::cerr << "KernelError: " << message << "\n";
-    for (const Argument& argument : arguments)
-        if (!argument.file.empty())
-            std::ofstream(argument.file, std::ios::binary).write(static_cast<char*>(argument.array), std::streamsize(argument.bytes));
+    for (const Argument& argument : arguments) {
+        if (argument.file.empty()) continue;
+        std::ofstream file(argument.file, std::ios::binary);
+        file.write(static_cast<char*>(argument.array), std::streamsize(argument.bytes));
+    }
     return failed ? 3 : 0;
 }

@@ -1,8 +1,8 @@
 // Threads, warps and blocks; who runs next; the block's barrier; and what is said when nobody can run.
 //
-// A block keeps a line of threads that are ready. A thread that has to wait picks the next one from the line and changes
-// to it; whoever completes a barrier puts all that waited back into the line. If the line is empty, those who wait
-// will wait for ever: that is a deadlock, and we know where each of them stands.
+// A block keeps a line of threads that are ready. A thread that has to wait picks the next one from the line and
+// changes to it; whoever completes a barrier puts all that waited back into the line. If the line is empty, those who
+// wait will wait for ever: that is a deadlock, and we know where each of them stands.
 //
 // CUDA promises no order, so a right kernel gives the same result in all of these:
 //   first    threads go on first to last, each as far as the next barrier
@@ -147,7 +147,8 @@ CUDA_EMULATOR_COLD inline std::string who_waits(const Block& block) {
         const Thread& first = block.threads[i];
         unsigned end = i + 1;
         const auto same = [&](const Thread& t) CUDA_EMULATOR_UNSEEN {
-            return t.finished == first.finished && t.waits_at.line == first.waits_at.line && t.waits_in == first.waits_in;
+            return t.finished == first.finished && t.waits_in == first.waits_in &&
+                   t.waits_at.line == first.waits_at.line;
         };
         while (end < block.count && same(block.threads[end])) end++;
         if (!first.finished && ++groups <= 6) {

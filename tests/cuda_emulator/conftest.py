@@ -1,4 +1,4 @@
-"""The kernels beside these tests, compiled once; every launch of `kernels(file)` runs in three orders of threads."""
+"""The kernels beside these tests, compiled once; `launch` runs one in every order of threads."""
 
 from pathlib import Path
 

@@ -40,8 +40,9 @@ def compile_with_nvcc(path, arch: str, options=()) -> dict[str, Compiled]:
     }
     log = done.stderr + done.stdout
     report = re.compile(
-        r"Compiling entry function '(?P<name>\w+)' for '\w+'.*?(?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill "
-        r"loads.*?Used (?P<registers>\d+) registers(?P<rest>[^\n]*)",
+        r"Compiling entry function '(?P<name>\w+)' for '\w+'.*?"
+        r"(?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads.*?"
+        r"Used (?P<registers>\d+) registers(?P<rest>[^\n]*)",
         re.DOTALL,
     )
     found = {}

@@ -163,7 +163,7 @@ def test_launch_bounds_and_shared_memory_limits(module):
     sums((1,), (64,), (x, y, np.int32(4)), shared_mem=227 * 1024)
     assert y == 4
     sums.max_dynamic_shared_size_bytes = 10**6
-    with pytest.raises(ValueError, match="at most 232448 bytes$"):
+    with pytest.raises(ValueError, match=r"at most 232448 bytes$"):
         sums((1,), (64,), (x, y, np.int32(4)), shared_mem=227 * 1024 + 1)
 
 

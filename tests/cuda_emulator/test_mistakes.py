@@ -1,4 +1,4 @@
-"""Planted bugs: each must be reported, by an order of threads, by the emulator itself or by a sanitizer, with its line."""
+"""Planted bugs: each must be reported, by an order of threads, by the emulator or by a sanitizer, with its line."""
 
 import shutil
 import subprocess
@@ -164,8 +164,7 @@ def test_address_sanitizer_names_the_line(check, line, tmp_path, kernel, args, s
         ("memory.cu", "flag", 1, 64, (ints(),), 0),
         ("memory.cu", "last_block_adds", 5, 64,
          (np.ones(320, np.float32), np.zeros(5, np.float32), np.zeros(1, np.uint32), np.zeros(1, np.float32)), 0),
-        ("tensor_cores.cu", "bytes", 1, 32,
-         (np.ones((16, 16), np.int8), np.ones((16, 16), np.int8), np.ones((16, 16), np.int32), np.zeros((16, 16), np.int32)), 0),
+        ("tensor_cores.cu", "bytes", 1, 32, (*np.ones((2, 256), np.int8), *np.ones((2, 256), np.int32)), 0),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )  # fmt: skip

@@ -45,7 +45,7 @@ def test_mistakes_are_reported(module):
     kernels, a, d = module("tensor_cores.cu"), aligned(np.zeros((32, 16), np.float16)), np.zeros(32, np.float32)
     with pytest.raises(emulator.KernelError, match=r"deadlock: .*load_matrix_sync"):
         kernels.get_function("one_lane_missing")((1,), (32,), (a, d))
-    for offset, ld, message in ((8, 16, "not a multiple of 32 bytes"), (0, 12, "12 elements apart")):
+    for offset, ld, message in ((8, 16, "not a multiple of 32 bytes"), (0, 12, "12 elements from row to row")):
         with pytest.raises(emulator.KernelError, match=message):
             kernels.get_function("misaligned")((1,), (32,), (a, d, np.int32(offset), np.int32(ld)))
     kernels.get_function("misaligned")((1,), (32,), (a, d, np.int32(16), np.int32(24)))

@@ -112,7 +112,7 @@ _SHARED = re.compile(r"\bextern\s+__shared__\s+[^;={}]*?(\w+)\s*\[\s*\]\s*;")
 
 
 def find_kernels(preprocessed: str) -> tuple[dict[str, tuple[str, list[str]]], list[str]]:
-    """{kernel: (launch bounds, its parameters' texts)} and the names of dynamic shared arrays, in preprocessed source."""
+    """{kernel: (launch bounds, its parameters' texts)} and the dynamic shared arrays' names, in preprocessed source."""
     kernels = {}
     for found in _KERNEL.finditer(preprocessed):
         parameters = " ".join(found["parameters"].split())
@@ -247,7 +247,8 @@ def _dynamic_shared(names: list[str]) -> str:
             'extern "C" {',
             f"alignas(1024) thread_local unsigned char {first}{size};",
             *aliases,
-            f'__attribute__((visibility("hidden"))) unsigned char* cuda_emulator_dynamic_shared() {{ return {first}; }}',
+            '__attribute__((visibility("hidden")))',
+            f"unsigned char* cuda_emulator_dynamic_shared() {{ return {first}; }}",
             "}",
             "",
         ]

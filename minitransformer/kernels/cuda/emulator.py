@@ -5,9 +5,9 @@
     softmax((rows,), (256,), (x, y, np.int32(width)), shared_mem=256 * 4)
 
 The kernels are compiled by the C++ compiler ($CXX, c++, g++ or clang++) with the headers of csrc/cuda_emulator/, on
-first use, and kept in the user's cache folder under the hash of all that went in. A launch is checked where a GPU's would
-go wrong in silence: number, kind and size of the arguments, limits of grid, block and shared memory. What a kernel
-itself does wrong (deadlock, divergent barrier, ...) raises KernelError, which names file and line.
+first use, and kept in the user's cache folder under the hash of all that went in. A launch is checked where a GPU's
+would go wrong in silence: number, kind and size of the arguments, limits of grid, block and shared memory. What a
+kernel itself does wrong (deadlock, divergent barrier, ...) raises KernelError, which names file and line.
 
 A right kernel gives the same in every order of threads and blocks:
 
@@ -98,7 +98,7 @@ def schedule(order: str | None = None, seed: int | None = None, os_threads: int 
 
 
 def empty(shape, dtype=np.float32) -> np.ndarray:
-    """An uninitialised array whose address is a multiple of 256 bytes, as cudaMalloc's are (wmma needs 32, float4 16)."""
+    """An uninitialised array at a multiple of 256 bytes, where cudaMalloc's are too (wmma needs 32, float4 16)."""
     dtype = np.dtype(dtype)
     count = int(np.prod(shape, dtype=np.int64))
     memory = np.empty(count * dtype.itemsize + 256, np.uint8)

@@ -3,10 +3,10 @@
     report = run(code, "softmax_forward", (rows,), (256,), (x, y, np.int32(width)), sanitizer="thread")
     report.clean, report.kind, report.places        # False, "data race", ["softmax.cu:31", "softmax.cu:27"]
 
-"thread" finds memory that two CUDA threads use without a barrier between (two blocks: with os_threads=2), though the result
-was right this time. "address" finds reads and writes beyond an array, dynamic or static shared memory, and addresses that
-are not aligned. Both want a program of their own: kernel and program are compiled with the sanitizer, the arrays travel in
-files, and the results are copied back into `args` as after a launch. Runs take some 30 times as long.
+"thread" finds memory that two CUDA threads use without a barrier between (threads of two blocks: with os_threads=2),
+even where the result was right this time. "address" finds reads and writes beyond an array, beyond dynamic or static
+shared memory, and addresses that are not aligned. Both want a program of their own: kernel and program are compiled
+with the sanitizer, the arrays travel in files, and the results are copied back into the NumPy arrays of `args`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Report:
-    """kind: "" | "data race" | "heap-buffer-overflow" | ...; places: the source's "file:line"s, the first report's first."""
+    """kind: "" | "data race" | "heap-buffer-overflow" ...; places: the source's "file:line"s, first report first."""
 
     kind: str
     places: tuple[str, ...]
