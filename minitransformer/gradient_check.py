@@ -253,15 +253,14 @@ class Row:
 def check_ops(names=None, kernel_sets=None, dtypes=("float64", "float32"), device=None):
     """Yield a `Row` for each op × kernel set × dtype.
 
-    names: class names or function names of ops, None for all. kernel_sets: names or modules; None for all there are but
-    "cuda-emulated", which runs the kernels of "cuda" slowly. device: where the arrays live, "cpu" unless the set is
+    names: class names or function names of ops, None for all. kernel_sets: names or modules; None for
+    `everyday_sets()`. device: where the arrays live, "cpu" unless the set is
     "cuda". Ops without a kernel run the same array expressions everywhere and are checked once, under "numpy".
     Raises ValueError for an unknown op and for an op without samples.
     """
     from .ops.samples import SAMPLES
 
-    if kernel_sets is None:
-        kernel_sets = [name for name, why in kernels.available().items() if not why and name != "cuda-emulated"]
+    kernel_sets = everyday_sets() if kernel_sets is None else list(kernel_sets)
     for op in _selected(names):
         if op not in SAMPLES:
             raise ValueError(f"op {op} has no samples: add them to ops/samples.py, so that its gradient is checked")
@@ -270,6 +269,11 @@ def check_ops(names=None, kernel_sets=None, dtypes=("float64", "float32"), devic
             for dtype in dtypes:
                 place = open_device(device or ("cuda" if which == "cuda" else "cpu"))
                 yield _row(op, SAMPLES[op], which, label, as_dtype(dtype), place)
+
+
+def everyday_sets() -> list[str]:
+    """The kernel sets that a check is run on unless told: all there are, without the emulator, which compiles first."""
+    return [name for name, reason in kernels.available().items() if not reason and name != "cuda-emulated"]
 
 
 def _selected(names):

@@ -80,9 +80,9 @@ def _reason(name):
     return "" if name == "numpy" else _cuda.reason(name)
 
 
-def available() -> dict[str, str]:
-    """Kernel set -> "" when it can be used, else the reason why not."""
-    return {name: _reason(name) for name in SERVES}
+def available(device=None) -> dict[str, str]:
+    """Kernel set -> "" when it can be used, else the reason why not; of the sets for arrays of one device, or of all."""
+    return {name: _reason(name) for name, devices in SERVES.items() if device is None or str(device) in devices}
 
 
 def _default_name(device):

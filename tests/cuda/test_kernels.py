@@ -1,0 +1,93 @@
+"""What the CUDA kernels promise beyond the right numbers, which tests/kernels checks: no order of threads changes a bit,
+every array and number has the type that the kernel declares, and the sources compile for real GPUs."""
+
+import re
+import shutil
+import subprocess
+import zlib
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from minitransformer import kernels
+from minitransformer.kernels.cuda import launch
+from minitransformer.locate import csrc
+
+from ..kernels.cases import CASES
+from ..kernels.tolerance import IN_PLACE
+
+OURS = [name for name in kernels.cuda.ROUTINES if "matmul" not in name and "linear" not in name]
+
+
+def results(routine, case):
+    written = IN_PLACE.get(routine, ())
+    args = [a.copy() if i in written else a for i, a in enumerate(case.args)]
+    out = kernels.cuda.ROUTINES[routine](*args, **case.kwargs)
+    return [args[i] for i in written] if written else out if isinstance(out, tuple) else (out,)
+
+
+@pytest.mark.parametrize("order", [{"order": "last"}, {"order": "random", "seed": 7, "os_threads": 2}], ids=str)
+@pytest.mark.parametrize("routine", OURS)
+def test_no_order_of_threads_changes_a_bit(routine, order, emulator):
+    cases = list(CASES[routine](np.random.default_rng(zlib.crc32(routine.encode())), np.dtype(np.float32)))
+    for case in cases[:: max(1, len(cases) // 6)]:
+        expected = results(routine, case)
+        with emulator.schedule(**order):
+            for got, want in zip(results(routine, case), expected, strict=True):
+                np.testing.assert_array_equal(got, want)
+
+
+def test_long_rows_are_a_whole_blocks_work(emulator):
+    """Teams of 256 and 1024 threads: the sums go through shared memory."""
+    rng = np.random.default_rng(0)
+    for n in (1025, 20_000):
+        assert launch.teams(3, n)[1][0] > 32
+        x, dy = rng.standard_normal((2, 3, n))
+        for routine, args in (("softmax", (x, -1)), ("softmax_backward", (dy, x, -1)), ("rms_norm_forward", (x, dy[0], 0.1))):
+            got, want = (kernel_set.ROUTINES[routine](*args) for kernel_set in (kernels.cuda, kernels.numpy))
+            for g, w in zip(got, want) if isinstance(got, tuple) else [(got, want)]:
+                np.testing.assert_allclose(g, w, rtol=1e-11, atol=1e-12 * np.abs(w).max())
+
+
+def test_dtypes_without_a_kernel_fall_back(emulator):
+    x = np.ones((2, 3), np.dtype(">f4"))
+    with pytest.raises(kernels.Unsupported, match="the CUDA kernels have no >f4"):
+        kernels.cuda.ROUTINES["silu"](x)
+
+
+def test_the_same_dropout_as_everywhere(emulator):
+    x = np.random.default_rng(1).standard_normal((37, 211))
+    for dtype in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16):
+        for p in (0.1, 0.5, 1 / 3, 2**-32, 1 - 2**-33):
+            ours, numpys = (k.ROUTINES["dropout"](x.astype(dtype), p, 2**63 + 5, 11) for k in (kernels.cuda, kernels.numpy))
+            assert np.array_equal(ours, numpys)
+
+
+def test_the_headers_are_part_of_the_options(tmp_path, monkeypatch):
+    """CuPy's cache does not look into included files: an edit there must change an option."""
+    (tmp_path / "cuda").mkdir()
+    monkeypatch.setattr(launch, "csrc", lambda: tmp_path)
+    found = set()
+    for text in ("a", "b"):
+        (tmp_path / "cuda" / "x.cuh").write_text(text, encoding="utf-8")
+        found.add(launch.options.__wrapped__())
+    assert len(found) == 2
+
+
+SOURCES = sorted(path.stem for path in (csrc() / "cuda").glob("*.cu"))
+ARCHITECTURES = ("80", "90", "120")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed: the sources are not compiled for GPUs")
+@pytest.mark.parametrize("concept", SOURCES)
+def test_it_compiles_for_gpus_without_spilling(concept, tmp_path):
+    targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
+    command = ["nvcc", "-std=c++17", "-fatbin", *targets, "-Xptxas=-v", f"-I{csrc() / 'cuda'}", "-o", tmp_path / "out"]
+    done = subprocess.run([*command, csrc() / "cuda" / f"{concept}.cu"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
+    kernels_there = done.stderr.count("Compiling entry function")
+    assert kernels_there and kernels_there % len(ARCHITECTURES) == 0
+    assert set(re.findall(r"(\d+) bytes spill", done.stderr)) == {"0"}
+    assert max(map(int, re.findall(r"Used (\d+) registers", done.stderr))) <= 64
