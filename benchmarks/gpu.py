@@ -90,7 +90,8 @@ def machine(device) -> str:
     driver, runtime = (f"{v // 1000}.{v % 1000 // 10}" for v in versions)
     name, capability = found["name"].decode(), f"{found['major']}.{found['minor']}"
     memory = f"{found['totalGlobalMem'] / 2**30:.0f} GB"
-    return f"{name} ({memory}, compute capability {capability}), CUDA {runtime}, driver for {driver}, CuPy {cupy.__version__}"
+    versions = f"CUDA {runtime}, driver for {driver}, CuPy {cupy.__version__}"
+    return f"{name} ({memory}, compute capability {capability}), {versions}"
 
 
 def gradients(device):
@@ -111,13 +112,13 @@ def gradients(device):
 def against_numpy(device, small):
     """Every routine of the set in every dtype, on the cases of the test suite: the worst error over what is allowed."""
     for routine, implementation in kernels.cuda.ROUTINES.items():
-        row, right = {"routine": routine}, True
+        row, right, run = {"routine": routine}, True, functools.partial(there, device, routine, implementation)
         for dtype in DTYPES:
             cases = list(CASES[routine](np.random.default_rng(zlib.crc32(routine.encode())), dtype))
             worst = 0.0
             try:
                 for case in cases[:: 5 if small else 1]:
-                    worst = max(worst, compare(routine, functools.partial(there, device, routine, implementation), case, dtype))
+                    worst = max(worst, compare(routine, run, case, dtype))
                 row[str(dtype)], right = f"{worst:.2f}", right and worst <= 1
             except (Unsupported, TypeError) as refusal:
                 row[str(dtype)] = f"not run: {str(refusal).splitlines()[0][:80]}"
@@ -144,7 +145,7 @@ def fetched(array):
 
 
 def a_gpt(device):
-    """Losses of a few training steps and the tokens of a generation; the whole model's gradient by finite differences."""
+    """Some training steps and a generation, beside the CPU's; the whole model's gradient by finite differences."""
     config = GPTConfig(vocab_size=29, context=16, layers=2, heads=2, width=32, dropout=0.1)
     found = {}
     for place in ("cpu", device.name):
@@ -155,13 +156,13 @@ def a_gpt(device):
             optimizer.zero_grad()
             loss = model.loss(mt.tensor(window[:, :-1], device=place), mt.tensor(window[:, 1:], device=place))
             loss.backward()
-            clip_grad_norm_(model.parameters(), 1.0)
+            norm = clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            losses.append(loss.item())
+            losses += numbers(loss.data, norm)
         found[place] = losses, list(generate(model, [1, 2, 3], 12, top_k=5))
     (here, tokens), (away, tokens_there) = found["cpu"], found[device.name]
     error = max(abs(a / b - 1) for a, b in zip(away, here))
-    yield {"what": "losses of 4 training steps", "found": f"largest relative difference {error:.1e}",
+    yield {"what": "losses and gradient norms of 4 training steps", "found": f"largest relative difference {error:.1e}",
            "right": "yes" if error < 1e-4 else "no"}  # fmt: skip
     yield {"what": "12 generated tokens", "found": "the same" if tokens == tokens_there else "others",
            "right": "yes" if tokens == tokens_there else "no"}  # fmt: skip
@@ -174,12 +175,13 @@ def a_gpt(device):
         return model.loss(ids, ids)
 
     result = gradcheck(loss, *model.parameters(), raise_on_failure=False)
-    yield {"what": "gradient of the whole model, finite differences", "found": f"relative error {result.error:.1e}",
+    yield {"what": "gradient of the whole model, finite differences",
+           "found": f"relative error {result.error:.1e} beyond rounding",
            "right": "yes" if result.passed else "no"}  # fmt: skip
 
 
 def timings(device, small):
-    """Each kernel at a size that fills a GPU: seconds, the memory it must touch over them, and array expressions' time."""
+    """Each kernel at a size that fills a GPU: time, bytes it has to move in a second, and array expressions' time."""
     rows, n = (64, 256) if small else (8192, 4096)
     draw = mt.Generator(0)
     x, dy = (draw.normal((rows, n), device=device) for _ in range(2))
@@ -221,7 +223,8 @@ def timings(device, small):
 
 
 def training_speed(device, small):
-    sizes = {"layers": 2, "heads": 2, "width": 32, "context": 16} if small else {"layers": 6, "heads": 6, "width": 384, "context": 256}
+    names = ("layers", "heads", "width", "context")
+    sizes = dict(zip(names, (2, 2, 32, 16) if small else (6, 6, 384, 256), strict=True))
     model, B = GPT(GPTConfig(vocab_size=65, **sizes)).to(device), 2 if small else 64
     optimizer = AdamW(model.parameters())
     ids = mt.tensor(mt.Generator(0).integers(0, 65, (B, sizes["context"]))).to(device)
@@ -232,8 +235,9 @@ def training_speed(device, small):
         optimizer.step()
 
     seconds = clock(device, step, small)
+    what = f"a training step of a GPT with {model.parameter_count():,} parameters, batch {B} × {sizes['context']}"
     yield {
-        "routine": f"a training step of a GPT with {model.parameter_count():,} parameters, batch {B} × {sizes['context']}",
+        "routine": what,
         "ms": f"{seconds * 1e3:.1f}",
         "GB/s": "",
         "array expressions, ms": "",

@@ -132,24 +132,22 @@ def _gradients(function, tensors, wanted, cotangent):
         start += y.size
         if y.requires_grad:
             run_backward(y, open_device(y.device).put(dy), retain_graph=i + 1 < len(outputs))
-    found = [
-        np.zeros(tensors[i].shape, tensors[i].dtype) if tensors[i].grad is None else fetch(tensors[i].grad) for i in wanted
-    ]
-    for i in wanted:
-        tensors[i].grad = None
+    found = []
+    for t in [tensors[i] for i in wanted]:
+        found.append(np.zeros(t.shape, t.dtype) if t.grad is None else fetch(t.grad))
+        t.grad = None
     return found
 
 
 def _check(function, tensors, wanted, tolerance, step, zero, generator):
-    before = [fetch(t.data.copy()) if t is not None else None for t in tensors]
+    before = [fetch(t.data.copy()) for t in tensors if t is not None]
     base = _flat(_outputs(function, tensors))
     if not np.array_equal(base, _flat(_outputs(function, tensors)), equal_nan=True):
         raise ValueError(
             "gradcheck: two runs differ; give random ops a fresh Generator with a fixed seed inside the function"
         )
-    if any(
-        t is not None and not np.array_equal(fetch(t.data), b, equal_nan=True) for t, b in zip(tensors, before, strict=True)
-    ):
+    after = [fetch(t.data) for t in tensors if t is not None]
+    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(after, before, strict=True)):
         raise ValueError("gradcheck: the function edits its inputs in place")
     if not np.isfinite(base).all():
         return Result(False, math.inf, "finite differences", reason="the function is not finite at this input")

@@ -35,7 +35,7 @@ def run(args):
 
     chosen = None if args.kernels is None else [load_kernels(args.kernels)]
     rows = check_ops(args.ops or None, chosen)
-    width = max(WIDTHS["kernels"], *(len(getattr(which, "__name__", "")) for which in chosen or [""]))
+    width = max(WIDTHS["kernels"], *(len(getattr(which, "__name__", which)) for which in chosen or [""]))
     rows = list(rows) if args.json else show(new_console(), rows, args.all, min(width, WIDEST))
     if args.json:
         print(json.dumps([as_json(row) for row in rows], indent=1))

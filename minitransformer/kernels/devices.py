@@ -58,7 +58,7 @@ def device(name: str | Device) -> Device:
 
 
 def names_a_device(target) -> bool:
-    """Whether `.to(target)` is a move: a device, or a name that could only be one, so that a typing error is told so."""
+    """Whether `.to(target)` is a move: a device, or a name that could only be one, even if it is misspelt."""
     return isinstance(target, Device) or (isinstance(target, str) and target.startswith(("cpu", "cuda")))
 
 
@@ -69,7 +69,8 @@ def _opened(name):
     if name == "cuda":
         reason = no_gpu()
         if reason:
-            raise RuntimeError(f'there is no device "cuda" here: {reason}; "cuda-emulated" runs the same kernels slowly')
+            slowly = '"cuda-emulated" runs the same kernels slowly'
+            raise RuntimeError(f'there is no device "cuda" here: {reason}; {slowly}')
     module = {"cpu": "numpy", "cuda": "cupy", "cuda-emulated": f"{__package__}.cuda.standin"}[name]
     return Device(name, importlib.import_module(module))
 

@@ -120,7 +120,8 @@ class Module:
         is changed, ValueError for those and for entries of another shape, TypeError for integers in place of floats.
         """
         own = dict(self.named_state())
-        arrays = {name: fetch(plain(value)) if is_array(plain(value)) else np.asarray(value) for name, value in state.items()}
+        arrays = {name: plain(value) for name, value in state.items()}
+        arrays = {name: fetch(value) if is_array(value) else np.asarray(value) for name, value in arrays.items()}
         missing, unexpected = [n for n in own if n not in arrays], [n for n in arrays if n not in own]
         shared = [n for n in own if n in arrays]
         faults = [f"missing: {_listed(missing)}"] if strict and missing else []

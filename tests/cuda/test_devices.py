@@ -167,7 +167,7 @@ def test_an_optimisers_state_moves_too(make):
 
 
 def test_clipping_waits_for_nobody():
-    parameters = [mt.tensor([3.0], requires_grad=True, device=THERE), mt.tensor([4.0], requires_grad=True, device=THERE)]
+    parameters = [mt.tensor([x], requires_grad=True, device=THERE) for x in (3.0, 4.0)]
     for p in parameters:
         p.grad = p.data.copy()
     with standin.counting() as counts:
@@ -187,7 +187,7 @@ def test_several_numbers_come_over_in_one_transfer():
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:1", "cpu0", "mps"])
 def test_an_unknown_device_is_refused(name):
-    with pytest.raises(ValueError, match="no device named .*; known are cpu, cuda, cuda-emulated"):
+    with pytest.raises(ValueError, match=r"no device named .*; known are cpu, cuda, cuda-emulated"):
         mt.device(name)
 
 
@@ -203,9 +203,7 @@ def test_without_cupy_or_gpu_the_message_says_what_helps(monkeypatch):
 
     runtime = types.SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError)
     monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime)))
-    assert devices.no_gpu.__wrapped__() == (
-        "CuPy finds no GPU (cudaErrorNoDevice: no CUDA-capable device is detected)"
-    )
+    assert devices.no_gpu.__wrapped__() == ("CuPy finds no GPU (cudaErrorNoDevice: no CUDA-capable device is detected)")
     monkeypatch.setattr(devices, "no_gpu", lambda: "CuPy finds no GPU")
     with pytest.raises(RuntimeError, match='no device "cuda" here: CuPy finds no GPU; "cuda-emulated" runs'):
         devices._opened.__wrapped__("cuda")

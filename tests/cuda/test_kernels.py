@@ -1,5 +1,5 @@
-"""What the CUDA kernels promise beyond the right numbers, which tests/kernels checks: no order of threads changes a bit,
-every array and number has the type that the kernel declares, and the sources compile for real GPUs."""
+"""What the CUDA kernels promise beyond the right numbers, which tests/kernels checks: no order of threads changes a
+bit, and the sources compile for real GPUs."""
 
 import re
 import shutil
@@ -44,7 +44,8 @@ def test_long_rows_are_a_whole_blocks_work(emulator):
     for n in (1025, 20_000):
         assert launch.teams(3, n)[1][0] > 32
         x, dy = rng.standard_normal((2, 3, n))
-        for routine, args in (("softmax", (x, -1)), ("softmax_backward", (dy, x, -1)), ("rms_norm_forward", (x, dy[0], 0.1))):
+        calls = {"softmax": (x, -1), "softmax_backward": (dy, x, -1), "rms_norm_forward": (x, dy[0], 0.1)}
+        for routine, args in calls.items():
             got, want = (kernel_set.ROUTINES[routine](*args) for kernel_set in (kernels.cuda, kernels.numpy))
             for g, w in zip(got, want) if isinstance(got, tuple) else [(got, want)]:
                 np.testing.assert_allclose(g, w, rtol=1e-11, atol=1e-12 * np.abs(w).max())
@@ -60,8 +61,24 @@ def test_the_same_dropout_as_everywhere(emulator):
     x = np.random.default_rng(1).standard_normal((37, 211))
     for dtype in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16):
         for p in (0.1, 0.5, 1 / 3, 2**-32, 1 - 2**-33):
-            ours, numpys = (k.ROUTINES["dropout"](x.astype(dtype), p, 2**63 + 5, 11) for k in (kernels.cuda, kernels.numpy))
-            assert np.array_equal(ours, numpys)
+            args = x.astype(dtype), p, 2**63 + 5, 11
+            assert np.array_equal(*(k.ROUTINES["dropout"](*args) for k in (kernels.cuda, kernels.numpy)))
+
+
+def test_more_shared_memory_than_a_kernel_has_by_itself(emulator, monkeypatch):
+    source = """
+    extern __shared__ float tile[];
+    extern "C" __global__ void last(float* y, int n) {
+        tile[n - 1] = 7;
+        __syncthreads();
+        if (threadIdx.x == 0) y[0] = tile[n - 1];
+    }"""
+    monkeypatch.setattr(launch, "source", lambda concept: source)
+    y = np.zeros(1, np.float32)
+    for size in (1000, 100_000):
+        launch.kernel(f"scratch_{size}", "last", y, suffix="", shared=size)((1,), (32,), (y, np.int32(size // 4)))
+        assert y == 7
+        y[:] = 0
 
 
 def test_the_headers_are_part_of_the_options(tmp_path, monkeypatch):

@@ -80,7 +80,7 @@ def test_a_kernel_takes_its_arrays_only(emulator):
         twice((1,), (32,), (x, np.int32(5)))
         assert counts.launches == 1 and counts.to_device == 0
     assert x.tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
-    with pytest.raises(TypeError, match="numpy.ndarray"):
+    with pytest.raises(TypeError, match=r"numpy\.ndarray"):
         twice((1,), (32,), (np.zeros(5, np.float32), np.int32(5)))
 
 
