@@ -19,7 +19,8 @@ def assemble(
     """A trainer of a new GPT on a text, nine tenths of it for training and the last tenth for validation.
 
     sizes: layers, heads, width, context, dropout of `GPTConfig`. device: where to train. options: those of `Trainer`
-    (folder, console, …). The weights are drawn from `training.seed`. Raises ValueError for sizes that make no model and a text too short.
+    (folder, console, …). The weights are drawn from `training.seed`. Raises ValueError for sizes that make no model and
+    a text too short.
     """
     config = GPTConfig(vocab_size=tokenizer.vocab_size, **(sizes or {}))
     train, validation = split(np.array(tokenizer.encode(text), np.int32))

@@ -92,6 +92,63 @@ def test_the_headers_are_part_of_the_options(tmp_path, monkeypatch):
     assert len(found) == 2
 
 
+# ---------------------------------------------------------------- slow: sanitizers, and compilers for real GPUs
+
+
+def sanitized(monkeypatch, emulator, sanitizer):
+    """From now on every launch is one under a sanitizer, on two threads of the system; the reports of those that found
+    something."""
+    from minitransformer.kernels.cuda import sanitize
+
+    reports = []
+
+    def function(concept, name, place, shared):
+        def run(grid, block, args):
+            code, options = launch.source(concept), launch.options()
+            with emulator.schedule(os_threads=2):
+                report = sanitize.run(
+                    code, name, grid, block, args, sanitizer=sanitizer, shared_mem=shared, options=options
+                )
+            reports.extend([] if report.clean else [report])
+
+        return run
+
+    monkeypatch.setattr(launch, "_function", function)
+    return reports
+
+
+def short_and_long(routine):
+    """A case whose rows are a warp's work, and one that takes several blocks, or a block a row."""
+    cases = list(CASES[routine](np.random.default_rng(0), np.dtype(np.float32)))
+    sizes = [sum(a.size for a in case.args if isinstance(a, np.ndarray)) for case in cases]
+    order = [i for i in np.argsort(sizes) if 8 < sizes[i] < 30_000] or [np.argmax(sizes)]
+    return cases[order[0]], cases[order[-1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", ["thread", "address"])
+@pytest.mark.parametrize("routine", OURS)
+def test_sanitizers_find_nothing(routine, sanitizer, emulator, monkeypatch):
+    reports = sanitized(monkeypatch, emulator, sanitizer)
+    for case in short_and_long(routine):
+        results(routine, case)
+        assert not reports, reports[0].text[:3000]
+
+
+@pytest.mark.slow
+def test_a_missing_barrier_is_found(emulator, monkeypatch, tmp_path):
+    shutil.copytree(csrc() / "cuda", tmp_path / "cuda")
+    header = tmp_path / "cuda" / "rows.cuh"
+    text = header.read_text(encoding="utf-8")
+    line = "= value;\n    __syncthreads();"
+    assert text.count(line) == 1
+    header.write_text(text.replace(line, "= value;"), encoding="utf-8")
+    monkeypatch.setattr(launch, "options", lambda: ("-std=c++17", f"-I{tmp_path / 'cuda'}"))
+    reports = sanitized(monkeypatch, emulator, "thread")
+    kernels.cuda.ROUTINES["softmax"](np.ones((2, 2000), np.float32), -1)
+    assert reports and reports[0].kind == "data race"
+
+
 SOURCES = sorted(path.stem for path in (csrc() / "cuda").glob("*.cu"))
 ARCHITECTURES = ("80", "90", "120")
 
