@@ -24,7 +24,7 @@ from .function import OPS
 from .graph import enable_grad, run_backward
 from .kernels.contract import FLOATS
 from .kernels.devices import device as open_device
-from .kernels.devices import fetch, is_array
+from .kernels.devices import fetch, is_array, snapshot
 from .random import Generator
 from .tensor import Tensor, as_dtype
 
@@ -140,7 +140,7 @@ def _gradients(function, tensors, wanted, cotangent):
 
 
 def _check(function, tensors, wanted, tolerance, step, zero, generator):
-    before = [fetch(t.data.copy()) for t in tensors if t is not None]
+    before = [snapshot(t.data) for t in tensors if t is not None]
     base = _flat(_outputs(function, tensors))
     if not np.array_equal(base, _flat(_outputs(function, tensors)), equal_nan=True):
         raise ValueError(
@@ -181,7 +181,7 @@ def _full(function, tensors, wanted, size, cotangent, tolerance, step, zero):
             row, column = np.unravel_index(difference.argmax(), difference.shape)
             error = float(difference.max())
             at = tuple(int(n) for n in np.unravel_index(column, x.shape))
-            worst = Worst(i, at, float(got[row, column]), float(expected[row, column]), fetch(x.copy()))
+            worst = Worst(i, at, float(got[row, column]), float(expected[row, column]), snapshot(x))
     return Result(bool(error <= tolerance), error, method, worst)
 
 
@@ -206,7 +206,7 @@ def _direction(function, tensors, wanted, cotangent, tolerance, step, zero, gene
     worst, error, method = None, 0.0, "finite differences, one direction"
     for position, i in enumerate(wanted):
         x, put = tensors[i].data, open_device(tensors[i].device).put
-        kept, direction = fetch(x.copy()), generator.normal(x.shape, dtype=np.float64)
+        kept, direction = snapshot(x), generator.normal(x.shape, dtype=np.float64)
         direction /= max(1.0, np.abs(direction).max(initial=0.0))
         sides = []
         for sign in (step, -step):

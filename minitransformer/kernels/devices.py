@@ -20,8 +20,8 @@ from types import ModuleType
 import numpy as np
 
 __all__ = [
-    "DEVICES", "Device", "device", "device_of", "fetch", "is_array", "names_a_device",
-    "numbers", "same_device", "xp",
+    "DEVICES", "Device", "device", "device_of", "fetch", "is_array", "names_a_device", "numbers", "same_device",
+    "snapshot", "xp",
 ]  # fmt: skip
 
 DEVICES = ("cpu", "cuda", "cuda-emulated")
@@ -131,6 +131,12 @@ def same_device(what, *arrays) -> None:
 def fetch(array) -> np.ndarray:
     """The array in the computer's own memory: itself where it is there, else a copy, for which the device is waited."""
     return array if device_of(array) == "cpu" else array.get()
+
+
+def snapshot(array) -> np.ndarray:
+    """A NumPy copy of the array, which nothing that happens to it later changes."""
+    fetched = fetch(array)
+    return fetched.copy() if fetched is array else fetched
 
 
 def numbers(*values) -> list[float]:

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..graph import no_grad
 from ..kernels.contract import FLOATS
-from ..kernels.devices import device, fetch, is_array, names_a_device
+from ..kernels.devices import device, fetch, is_array, names_a_device, snapshot
 from ..tensor import Tensor, plain
 
 __all__ = ["Buffer", "Module", "Parameter"]
@@ -111,7 +111,7 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """A snapshot: copies of the arrays by name, NumPy's wherever the module lives; later training changes none."""
-        return {name: fetch(tensor.data.copy()) for name, tensor in self.named_state()}
+        return {name: snapshot(tensor.data) for name, tensor in self.named_state()}
 
     def load_state_dict(self, state: dict, strict: bool = True) -> tuple[list[str], list[str]]:
         """Copy arrays (or tensors) into the parameters and buffers of the same names; dtypes here stay as they are.
