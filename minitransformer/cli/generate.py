@@ -27,7 +27,9 @@ def configure(parser):
         "--top-p", type=probability, metavar="P", help="choose among the likeliest that make up P of the probability"
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="the same seed writes the same text (0)")
-    parser.add_argument("--kernels", metavar="NAME", help="numpy, native, or FILE.py with kernels of yours")
+    parser.add_argument(
+        "--kernels", metavar="NAME", help="numpy, native, cuda, cuda-emulated, or FILE.py with kernels of yours"
+    )
     add_device(parser)
 
 

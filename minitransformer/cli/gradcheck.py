@@ -22,7 +22,9 @@ WIDEST = 20  # of the kernels' column, which the name of one's own file may need
 def configure(parser):
     parser.add_argument("ops", nargs="*", metavar="OP", help="ops by name (softmax, LayerNorm, …); all when left out")
     parser.add_argument(
-        "--kernels", metavar="NAME", help="numpy, native, or FILE.py with kernels of yours; all sets when left out"
+        "--kernels",
+        metavar="NAME",
+        help="numpy, native, cuda, cuda-emulated, or FILE.py with kernels of yours; all sets when left out",
     )
     parser.add_argument("--all", action="store_true", help="show the rows that were not run too")
     parser.add_argument(

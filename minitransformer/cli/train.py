@@ -58,7 +58,9 @@ def configure(parser):
         "--recompute", action="store_true", help="keep only each block's input: less memory, a third more time"
     )
     parser.add_argument(
-        "--kernels", metavar="NAME", help="numpy, native, or FILE.py with kernels of yours (the fastest there is)"
+        "--kernels",
+        metavar="NAME",
+        help="numpy, native, cuda, cuda-emulated, or FILE.py with kernels of yours (the fastest there is)",
     )
     add_device(parser)
     parser.add_argument("--out", metavar="DIR", help="where checkpoints, log and loss curve go (out/train-1, -2, …)")

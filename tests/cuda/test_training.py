@@ -150,3 +150,11 @@ def test_heads_can_be_switched_off_there():
     x, y = mt.tensor(x, device=THERE), mt.tensor(y, device=THERE)
     with model.without_heads([(0, 1)]):
         assert model.loss(x, y).item() == pytest.approx(here, rel=1e-5)
+
+
+def test_the_command_line_trains_and_writes_there(run, tmp_path):
+    sizes = "--layers 1 --heads 1 --width 16 --context 16 --batch 2 --steps 2".split()
+    code, out, error = run("train", "--device", THERE, "--out", tmp_path / "run", *sizes)
+    assert (code, error) == (0, "") and THERE in out
+    written = [run("generate", "--device", d, "--model", tmp_path / "run", "--prompt", "a") for d in (THERE, "cpu")]
+    assert written[0][0] == 0 and written[0][1] == written[1][1] and len(written[0][1]) > 100
