@@ -8,9 +8,9 @@ names, and so may a module of yours: see `minitransformer.kernels.use`.
 Letters: B batch, H heads, T sequence length (Tq queries, Tk keys), d head width, D model width, V vocabulary,
 N rows, K and M the sides of a matrix. "Float" is float16, bfloat16, float32 or float64; outputs have the dtype of the
 inputs unless said. Inputs may be any strided view; outputs are new arrays that nobody else holds. Empty arrays are
-allowed everywhere. NaN goes in, NaN comes out. All arrays of a call live on one device, and so do its results. To look
-at values on a GPU is to wait for it, so indices are checked on the CPU only: elsewhere one that is out of range is never
-followed, and what depends on it is NaN, or is left out of a sum.
+allowed everywhere. NaN goes in, NaN comes out. All arrays of a call live on one device, and so do its results. To
+look at values on a GPU is to wait for it, so indices are checked on the CPU only: elsewhere one that is out of range is
+never followed, and what depends on it is NaN, or is left out of a sum.
 """
 
 from __future__ import annotations

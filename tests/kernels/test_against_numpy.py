@@ -16,6 +16,13 @@ HALVES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
 # NumPy in float64 would be compared with itself.
 RUNS = [("numpy", dtype) for dtype in (*HALVES, np.dtype(np.float32))]
 RUNS += [("native", dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))]
+RUNS += [("cuda-emulated", dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64), *HALVES)]
+PAIRS = [
+    pytest.param(routine, *run, id=f"{routine}-{run[0]}-{run[1]}")
+    for routine in ROUTINES
+    for run in RUNS
+    if run[0] != "cuda-emulated" or routine in kernels.cuda.ROUTINES  # the others are array expressions there
+]
 
 
 def samples(routine, dtype):
@@ -29,8 +36,7 @@ def test_every_routine_has_cases_and_a_tolerance(routine):
     assert routine in C, f"{routine} has no line in tests/kernels/tolerance.py"
 
 
-@pytest.mark.parametrize(("kernel_set", "dtype"), RUNS, ids=str)
-@pytest.mark.parametrize("routine", ROUTINES)
+@pytest.mark.parametrize(("routine", "kernel_set", "dtype"), PAIRS)
 def test_agrees_with_the_float64_definition(routine, kernel_set, dtype, implementations):
     implementation = implementations(kernel_set).get(routine)
     if implementation is None:

@@ -1,15 +1,15 @@
 """The CUDA kernels (`csrc/cuda/*.cu`) through CuPy, or, on the CPU, through the emulator.
 
 One launch code serves both sets, "cuda" and "cuda-emulated": it is written against the arrays that it is given, and
-`launch.py` finds what runs the sources for them. What stands in no file here (the matrix products) are array
-expressions, which on a GPU are cuBLAS.
+`launch.py` finds what runs the sources for them. To add a routine: csrc/cuda/NAME.cu, a file NAME.py here that launches
+it under the contract's name, and NAME in the list below.
 """
 
 from ..contract import ROUTINES as _CONTRACT
 from ..devices import no_gpu
-from . import activation, adamw, cross_entropy, dropout, embedding, normalization, random, softmax
+from . import activation, adamw, cross_entropy, dropout, embedding, matmul, normalization, random, softmax
 
-_MODULES = (softmax, normalization, activation, cross_entropy, embedding, dropout, random, adamw)
+_MODULES = (matmul, softmax, normalization, activation, cross_entropy, embedding, dropout, random, adamw)
 ROUTINES = {name: getattr(module, name) for name in _CONTRACT for module in _MODULES if hasattr(module, name)}
 
 

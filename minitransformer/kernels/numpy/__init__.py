@@ -1,7 +1,7 @@
 """The readable definition of correct: every routine of the contract in plain NumPy.
 
-Written to be read and to be right in float64; the other kernel sets are measured against it. The expressions are those of
-the array's own module, `np = xp(x)`: on a GPU the same lines run on CuPy, where no kernel of ours does.
+Written to be read and to be right in float64; the other kernel sets are measured against it. The expressions are those
+of the array's own module, `np = xp(x)`: on a GPU the same lines run on CuPy, where no kernel of ours does.
 """
 
 from ..contract import ROUTINES as _CONTRACT
