@@ -4,8 +4,22 @@ Written to be read and to be right in float64; the other kernel sets are measure
 """
 
 from ..contract import ROUTINES as _CONTRACT
-from . import activation, adamw, attention, cross_entropy, dropout, embedding, matmul, normalization, quantized_gemm, random, softmax
+from . import (
+    activation,
+    adamw,
+    attention,
+    cross_entropy,
+    dropout,
+    embedding,
+    matmul,
+    normalization,
+    quantized_gemm,
+    random,
+    softmax,
+)
 
-_MODULES = (matmul, attention, softmax, normalization, activation, cross_entropy, embedding, dropout, random, adamw,
-            quantized_gemm)  # fmt: skip
+_MODULES = (
+    matmul, attention, softmax, normalization, activation, cross_entropy, embedding, dropout, random, adamw,
+    quantized_gemm,
+)  # fmt: skip
 ROUTINES = {name: getattr(module, name) for name in _CONTRACT for module in _MODULES if hasattr(module, name)}
