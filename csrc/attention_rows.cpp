@@ -72,6 +72,7 @@ void attend(const AttentionInput<T>& in, const Head<T>& head, long i, const T* c
 
 // A piece of work: all queries of some heads that read the same keys, which come from memory once for all of them.
 template <class T> void attend_few(const AttentionInput<T>& in, Heads<T> o, T* lse) {
+    if (in.queries == 0) return;
     const long shared = in.groups ? in.heads / in.groups : 0;  // heads that read the same keys
     const long groups = in.batches * in.groups, pieces = smaller(shared, divide_up(SEGMENTS / 2, larger(groups, 1l)));
     const int threads = threads_for(in, groups * pieces);

@@ -43,6 +43,7 @@ VARIANTS = [
     (3, 2, 1, 2, 140, 16, 16, {"spans": "lengths"}),
     (1, 2, 2, 70, 70, 256, 256, {"causal": True, "window": 1}),  # every query sees itself
     (1, 0, 2, 5, 5, 4, 4, {}),  # keys that nobody reads
+    (2, 2, 1, 0, 5, 4, 4, {"spans": "lengths"}),
 ]
 LAYOUTS = ("heads last", "packed", "plain", "reversed", "broadcast")
 
