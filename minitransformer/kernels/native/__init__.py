@@ -11,9 +11,9 @@ from ..contract import ROUTINES as _CONTRACT
 
 
 def source_hash(csrc: Path) -> str:
-    """The hash of every source below `csrc`, in the order and form that CMake computes it."""
-    parts = []
-    for path in sorted(csrc.rglob("*.[ch]pp"), key=lambda p: p.relative_to(csrc).as_posix()):
+    """The hash of the sources the extension is made of, in the order and form that CMake computes it."""
+    parts, sources = [], [*csrc.glob("*.[ch]pp"), *csrc.glob("bindings/*.[ch]pp")]
+    for path in sorted(sources, key=lambda p: p.relative_to(csrc).as_posix()):
         parts.append(path.relative_to(csrc).as_posix() + ":" + hashlib.sha256(path.read_bytes()).hexdigest())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

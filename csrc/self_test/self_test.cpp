@@ -1,7 +1,7 @@
 // The kernels without Python: each against a plain loop in double, on every instruction set that is compiled in. For
 // processors on which the extension was only cross-compiled (built by CMake with MINITRANSFORMER_SELF_TEST):
 //
-//   cmake -B build/aarch64 -DMINITRANSFORMER_SELF_TEST=ON -DCMAKE_TOOLCHAIN_FILE=csrc/aarch64.cmake
+//   cmake -B build/aarch64 -DMINITRANSFORMER_SELF_TEST=ON -DCMAKE_TOOLCHAIN_FILE=csrc/self_test/aarch64.cmake
 //   cmake --build build/aarch64 && qemu-aarch64 build/aarch64/self_test
 //
 // The thorough tests are in tests/kernels; here are few sizes, odd ones and some that keep all threads busy.
