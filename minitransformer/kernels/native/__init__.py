@@ -55,7 +55,10 @@ def set_thread_count(n: int) -> None:
 
 
 def isa() -> str:
-    """The instruction set in use: "portable", "avx2" or "avx512". MINITRANSFORMER_ISA picks a lower one."""
+    """The instruction set in use: "portable", "avx2", "avx512", "avx512_vnni" or "avx512_bf16".
+
+    MINITRANSFORMER_ISA picks a lower one.
+    """
     return _need().isa()
 
 
