@@ -1,20 +1,13 @@
 """Compiling CUDA sources for the CPU: csrc/cuda_emulator/ in front, the kernels' names found, the library kept.
 
-A build goes into a folder of its own and is renamed into place, so that two processes may build the same at once. The
-name is the hash of everything that went in: source, emulator, compiler, flags.
+kernels/compiled.py keeps the library under the hash of everything that went in: source, emulator, compiler, flags.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +16,9 @@ import ml_dtypes
 import numpy as np
 
 from ... import locate
+from ..compiled import compiler, kept, run
 
-__all__ = ["Parameter", "Signature", "build_library", "cache_folder", "compiler", "find_kernels"]
+__all__ = ["Parameter", "Signature", "build_library", "compile_source", "find_kernels"]
 
 _FLAGS = ("-std=c++20", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w", "-pthread")
 
@@ -112,78 +106,19 @@ def find_kernels(preprocessed: str) -> tuple[dict[str, tuple[str, list[str]]], l
     return kernels, sorted(set(_SHARED.findall(preprocessed)))
 
 
-# ---------------------------------------------------------------- the compiler and the cache
-
-
-@functools.cache
-def compiler() -> tuple[str, str]:
-    """(path, version) of the C++ compiler. Raises RuntimeError where there is none."""
-    named = os.environ.get("CXX")
-    for candidate in [named] if named else ["c++", "g++", "clang++"]:
-        path = shutil.which(candidate)
-        if path:
-            return path, subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-    what = f"CXX={named} is not a program" if named else "no c++, g++ or clang++ was found"
-    raise RuntimeError(f"emulated CUDA needs a C++ compiler, and {what} (Debian, Ubuntu: apt install g++)")
-
-
-def cache_folder() -> Path:
-    """Where built kernels are kept: MINITRANSFORMER_CACHE, or `minitransformer` in the user's cache folder."""
-    given = os.environ.get("MINITRANSFORMER_CACHE")
-    if given:
-        return Path(given) / "cuda"
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "minitransformer" / "cuda"
-
-
-def _contents(folder: Path) -> bytes:
-    """The hash of every header and source in a folder, wherever below."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".h", ".hpp", ".cuh", ".cu", ".cpp")):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.digest()
-
-
-def _run(command: list[str], name: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-1:]
-        raise RuntimeError(f"{name} does not compile: {errors[0] if errors else 'the compiler failed'}\n{done.stderr}")
-    return done.stdout
-
-
 # ---------------------------------------------------------------- building
 
 
 @functools.lru_cache(maxsize=64)
 def _library_file(code: str, options: tuple[str, ...], name: str, flags: tuple[str, ...]) -> Path:
-    path, version = compiler()
-    emulator = locate.csrc() / "cuda_emulator"
     options = tuple(o for o in options if o.startswith(("-D", "-I")))
-    digest = hashlib.sha256(repr((code, options, name, flags, path, version)).encode() + _contents(emulator))
-    for option in options:
-        if option.startswith("-I") and Path(option[2:]).is_dir():
-            digest.update(_contents(Path(option[2:])))
-    folder = cache_folder()
-    library = folder / f"{Path(name).stem}-{digest.hexdigest()[:24]}.so"
-    if library.is_file():
-        return library
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix="building-", dir=folder))
-    except OSError as error:
-        raise RuntimeError(
-            f"built kernels cannot be kept in {folder} ({error.strerror}); MINITRANSFORMER_CACHE names another folder"
-        ) from error
-    try:
-        compile_source(code, options, name, flags, scratch, scratch / "kernels.so")
-        os.replace(scratch / "kernels.so", library)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return library
+    included = [Path(o[2:]) for o in options if o.startswith("-I") and Path(o[2:]).is_dir()]
+    return kept(
+        Path(name).stem,
+        (code, options, name, flags, *compiler()),
+        [locate.csrc() / "cuda_emulator", *included],
+        lambda folder, library: compile_source(code, options, name, flags, folder, library),
+    )
 
 
 def compile_source(code, options, name, flags, folder: Path, library: Path) -> None:
@@ -194,7 +129,7 @@ def compile_source(code, options, name, flags, folder: Path, library: Path) -> N
     kernels_file, shared_file = folder / "kernels.cpp", folder / "shared.cpp"
     text = f'#include "cuda_emulator.h"\n#line 1 "{name}"\n{code}\n'
     kernels_file.write_text(text, encoding="utf-8")
-    listed = _run([path, *flags, *include, "-DCUDA_EMULATOR_LIST", "-E", "-P", str(kernels_file)], name)
+    listed = run([path, *flags, *include, "-DCUDA_EMULATOR_LIST", "-E", "-P", str(kernels_file)], name)
     kernels, shared = find_kernels(listed)
     if not kernels:
         raise RuntimeError(f'{name} has no kernels: nothing in it reads `extern "C" __global__ void name(...) {{`')
@@ -207,7 +142,7 @@ def compile_source(code, options, name, flags, folder: Path, library: Path) -> N
     shared_file.write_text(_dynamic_shared(shared), encoding="utf-8")
     tls = [] if "clang" in version else ["-fno-extern-tls-init", "-fno-gnu-unique"]
     command = [path, *flags, *tls, *include, "-shared", str(kernels_file), str(shared_file), "-o", str(library)]
-    _run(command, name)
+    run(command, name)
 
 
 def _dynamic_shared(names: list[str]) -> str:

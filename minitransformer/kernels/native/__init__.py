@@ -11,10 +11,11 @@ from ..contract import ROUTINES as _CONTRACT
 
 
 def source_hash(csrc: Path) -> str:
-    """The hash of every source below `csrc`, in the order and form that CMake computes it."""
+    """The hash of every source of the extension, in the order and form that CMake computes it; ladder/ is no part."""
+    sources = {path.relative_to(csrc).as_posix(): path for path in csrc.rglob("*.[ch]pp")}
     parts = []
-    for path in sorted(csrc.rglob("*.[ch]pp"), key=lambda p: p.relative_to(csrc).as_posix()):
-        parts.append(path.relative_to(csrc).as_posix() + ":" + hashlib.sha256(path.read_bytes()).hexdigest())
+    for name in sorted(name for name in sources if not name.startswith("ladder/")):
+        parts.append(name + ":" + hashlib.sha256(sources[name].read_bytes()).hexdigest())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
