@@ -252,6 +252,7 @@ template <int R> void tile(long depth, const float* a, long row, long step, cons
             sum[i][1] += x * b1;
         }
     }
+#pragma GCC unroll 8
     for (int i = 0; i < R; i++, c += W) {
         store(c, add ? load(c) + sum[i][0] : sum[i][0]);
         store(c + L, add ? load(c + L) + sum[i][1] : sum[i][1]);

@@ -12,9 +12,10 @@ __all__ = ["ladder"]
 
 
 def ladder(labels, values, ceilings, *, xlabel, failed=None, title=None, path=None):
-    """Horizontal bars on a log scale, the first on top, and the ceilings as lines; returns the figure, saves it to `path`.
+    """Horizontal bars on a log scale, the first on top, and the ceilings as lines; returns the figure.
 
-    ceilings: {label: value}, in the bars' unit. failed: one bool a bar; those are hatched. A bar's text is its value
+    It is saved if `path` is given. ceilings: {label: value}, in the bars' unit. failed: one bool a bar; those are grey.
+    A bar's text is its value
     and how often the value of the last bar above it that did not fail. Raises ValueError for other lengths and for
     values that are not above 0.
     """

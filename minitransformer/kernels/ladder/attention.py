@@ -31,4 +31,5 @@ class Attention(Ladder):
         mass = reference.attention_forward(*wide[:2], np.abs(wide[2]), scale=scale, causal=True)[0][0, 0]
         score = scale * np.sqrt(d) * (np.abs(wide[0][0, 0]) @ np.abs(wide[1][0, 0]).max(0))[:, None]
         allowed = 2 * np.finfo(np.float32).eps * (score + np.sqrt(T)) * mass
-        return Problem(sizes, (T, d, q, k, v), (expected,), (allowed,), 2.0 * T * (T + 1) * d, "GFLOP/s", "fp32", shipped)
+        work = 2.0 * T * (T + 1) * d
+        return Problem(sizes, (T, d, q, k, v), (expected,), (allowed,), work, "GFLOP/s", "fp32", shipped)
