@@ -10,12 +10,19 @@
 
 #include "ladder.hpp"
 
-// codes (K) = round(x / s), s = max |x| / 127; returns s.
+// codes (K) = round(x / s), s = max |x| / 127; returns s. In vectors: it is not what this ladder is about.
 static float quantize(long K, const float* x, int8_t* codes) {
-    float largest = 0;
-    for (long k = 0; k < K; k++) largest = std::max(largest, std::fabs(x[k]));
-    const float s = largest / 127;
-    for (long k = 0; k < K; k++) codes[k] = s > 0 ? int8_t(std::nearbyint(x[k] / s)) : 0;
+    vec<float> largest = {};
+    for (long k = 0; k < K; k += L) largest = vmax(vabs(load_n<float>(x + k, int(std::min(K - k, long(L))))), largest);
+    const float s = hmax(largest) / 127;
+    const vec<float> round = splat(12582912.f);  // 1.5 2²³: adding it rounds to whole numbers, ties to even
+    for (long k = 0; k < K; k += L) {
+        const int n = int(std::min(K - k, long(L)));
+        const vec<float> q = load_n<float>(x + k, n) / (s > 0 ? s : 1.f) + round;
+        typedef int8_t Codes __attribute__((vector_size(L)));
+        const Codes eight = __builtin_convertvector(bits<float>(q) - bits<float>(round), Codes);
+        __builtin_memcpy(codes + k, &eight, size_t(n));
+    }
     return s;
 }
 
@@ -286,7 +293,7 @@ static words best(words sum, words a, words b) {
 }
 
 #if defined(__AVX512VNNI__) && MT_WIDTH == 64
-// [6] VNNI: 4 products and their sum in one instruction; 24 sums
+// [6] VNNI: 4 products and their sum in one instruction
 // 128 operations an instruction and none to widen. 12 rows × 2 panels of sums stay in registers: 2 loads and 12
 // broadcasts for 24 instructions. Limited by the dot-product units of one core, 8 L operations a cycle each.
 extern "C" void vnni(long M, long N, long K, const float* x, const int8_t*, const float* d, const uint8_t* panels,

@@ -40,7 +40,7 @@ def run(args):
             raise ValueError(f"name a ladder: {', '.join(LADDERS)}")
         return show_all(new_console())
     if args.cuda:
-        from .ladder_cuda import run_cuda
+        from .cuda_ladder import run_cuda
 
         return run_cuda(args)
     from ..kernels import native
@@ -182,7 +182,8 @@ def show_all(console):
         console.print(Text(ladder.title, "head").append(f"   {ladder.name}", "quiet"))
         for rung in parse_rungs(ladder.source.read_text(encoding="utf-8")):
             mark = marks(console)["bad"] if rung.failed else str(rung.number)
-            console.print(Text(f"  {mark}  {rung.name:<24}", "quiet" if rung.failed else "").append(rung.idea, "quiet"))
+            text = Text(f"  {mark}  {rung.name:<24}", "quiet" if rung.failed else "").append(rung.idea, "quiet")
+            console.print(text, soft_wrap=True)
         console.print()
     next_commands(console, [(f"ladder {name}", about) for name, about in (
         ("attention", "climb it: every rung checked and timed on this machine, in 15 seconds"),

@@ -17,7 +17,7 @@ def reason(name: str) -> str:
     """Why a set ("cuda" or "cuda-emulated") cannot be used here; "" when it can."""
     if name == "cuda":
         return no_gpu()
-    from ..compiled import compiler
+    from .build import compiler
 
     try:
         compiler()

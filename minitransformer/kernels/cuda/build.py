@@ -1,12 +1,11 @@
 """Compiling CUDA sources for the CPU: csrc/cuda_emulator/ in front, the kernels' names found, the library kept.
 
-kernels/compiled.py keeps the library under the hash of everything that went in: source, emulator, compiler, flags.
+kernels/compiled.py keeps it under the hash of everything that went in: source, emulator, compiler, flags.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +15,19 @@ import ml_dtypes
 import numpy as np
 
 from ... import locate
-from ..compiled import compiler, kept, run
+from .. import compiled
+from ..compiled import run as _run
 
-__all__ = ["Parameter", "Signature", "build_library", "compile_source", "find_kernels"]
+__all__ = [
+    "Parameter",
+    "Signature",
+    "build_library",
+    "cache_folder",
+    "compiler",
+    "find_kernels",
+    "library_file",
+    "program_file",
+]
 
 _FLAGS = ("-std=c++20", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w", "-pthread")
 
@@ -97,7 +106,7 @@ _SHARED = re.compile(r"\bextern\s+__shared__\s+[^;={}]*?(\w+)\s*\[\s*\]\s*;")
 
 
 def find_kernels(preprocessed: str) -> tuple[dict[str, tuple[str, list[str]]], list[str]]:
-    """{kernel: (launch bounds, its parameters' texts)} and the names of dynamic shared arrays, in preprocessed source."""
+    """{kernel: (launch bounds, its parameters' texts)} and the dynamic shared arrays' names, in preprocessed source."""
     kernels = {}
     for found in _KERNEL.finditer(preprocessed):
         parameters = " ".join(found["parameters"].split())
@@ -109,19 +118,40 @@ def find_kernels(preprocessed: str) -> tuple[dict[str, tuple[str, list[str]]], l
 # ---------------------------------------------------------------- building
 
 
-@functools.lru_cache(maxsize=64)
-def _library_file(code: str, options: tuple[str, ...], name: str, flags: tuple[str, ...]) -> Path:
+def compiler() -> tuple[str, str]:
+    """(path, version) of the C++ compiler. Raises RuntimeError where there is none."""
+    return compiled.compiler("emulated CUDA")
+
+
+def cache_folder() -> Path:
+    """Where built kernels are kept."""
+    return compiled.cache_folder("cuda")
+
+
+def _cached(stem: str, suffix: str, key: tuple, make) -> Path:
+    emulator = compiled.contents(locate.csrc() / "cuda_emulator")
+    return compiled.cached(cache_folder(), stem, suffix, (key, emulator), make)
+
+
+def library_file(code: str, options: Sequence[str], name: str, flags: Sequence[str] = ()) -> Path:
+    """The shared library of a CUDA source. Later flags override earlier ones, so that flags=("-O1",) is -O1."""
     options = tuple(o for o in options if o.startswith(("-D", "-I")))
-    included = [Path(o[2:]) for o in options if o.startswith("-I") and Path(o[2:]).is_dir()]
-    return kept(
-        Path(name).stem,
-        (code, options, name, flags, *compiler()),
-        [locate.csrc() / "cuda_emulator", *included],
-        lambda folder, library: compile_source(code, options, name, flags, folder, library),
+    flags = (*_FLAGS, *flags)
+    folders = tuple(compiled.contents(Path(o[2:])) for o in options if o.startswith("-I") and Path(o[2:]).is_dir())
+    key = (code, options, folders, name, flags, compiler())
+    return _cached(
+        Path(name).stem, ".so", key, lambda scratch, made: _compile(code, options, name, flags, scratch, made)
     )
 
 
-def compile_source(code, options, name, flags, folder: Path, library: Path) -> None:
+def program_file(source: Path, flags: Sequence[str]) -> Path:
+    """The program of one C++ file beside the emulator."""
+    command = [compiler()[0], "-std=c++20", "-O1", "-g", *flags, str(source), "-ldl", "-pthread"]
+    key = (source.name, tuple(flags), compiler())
+    return _cached(source.stem, "", key, lambda _, made: _run([*command, "-o", str(made)], source.name))
+
+
+def _compile(code, options, name, flags, folder: Path, library: Path) -> None:
     """Writes the kernels, what makes them known, and their dynamic shared memory into `folder`, and compiles them."""
     path, version = compiler()
     emulator = locate.csrc() / "cuda_emulator"
@@ -129,7 +159,7 @@ def compile_source(code, options, name, flags, folder: Path, library: Path) -> N
     kernels_file, shared_file = folder / "kernels.cpp", folder / "shared.cpp"
     text = f'#include "cuda_emulator.h"\n#line 1 "{name}"\n{code}\n'
     kernels_file.write_text(text, encoding="utf-8")
-    listed = run([path, *flags, *include, "-DCUDA_EMULATOR_LIST", "-E", "-P", str(kernels_file)], name)
+    listed = _run([path, *flags, *include, "-DCUDA_EMULATOR_LIST", "-E", "-P", str(kernels_file)], name)
     kernels, shared = find_kernels(listed)
     if not kernels:
         raise RuntimeError(f'{name} has no kernels: nothing in it reads `extern "C" __global__ void name(...) {{`')
@@ -142,7 +172,7 @@ def compile_source(code, options, name, flags, folder: Path, library: Path) -> N
     shared_file.write_text(_dynamic_shared(shared), encoding="utf-8")
     tls = [] if "clang" in version else ["-fno-extern-tls-init", "-fno-gnu-unique"]
     command = [path, *flags, *tls, *include, "-shared", str(kernels_file), str(shared_file), "-o", str(library)]
-    run(command, name)
+    _run(command, name)
 
 
 def _dynamic_shared(names: list[str]) -> str:
@@ -150,22 +180,26 @@ def _dynamic_shared(names: list[str]) -> str:
     if not names:
         return ""
     first, *others = names
-    size = "(227 << 10) + 1024"  # SharedMemory::largest + guard
-    lines = [f"alignas(1024) thread_local unsigned char {first}[{size}];"]
-    lines += [f'extern thread_local unsigned char {n}[{size}] __attribute__((alias("{first}")));' for n in others]
-    lines += [
-        'extern "C" __attribute__((visibility("hidden"))) unsigned char* cuda_emulator_dynamic_shared() {',
-        f"    return {first};",
-        "}",
-    ]
-    return 'extern "C" {\n' + "\n".join(lines[: 1 + len(others)]) + "\n}\n" + "\n".join(lines[1 + len(others) :]) + "\n"
+    size = "[(227 << 10) + 1024]"  # SharedMemory::largest + guard
+    aliases = [f'extern thread_local unsigned char {n}{size} __attribute__((alias("{first}")));' for n in others]
+    return "\n".join(
+        [
+            'extern "C" {',
+            f"alignas(1024) thread_local unsigned char {first}{size};",
+            *aliases,
+            '__attribute__((visibility("hidden")))',
+            f"unsigned char* cuda_emulator_dynamic_shared() {{ return {first}; }}",
+            "}",
+            "",
+        ]
+    )
 
 
 def build_library(
     code: str, options: Sequence[str] = (), name: str = "kernel.cu"
 ) -> tuple[ctypes.CDLL, dict[str, Signature]]:
     """The library of a CUDA source, from the cache where it is there, and its kernels' signatures."""
-    library = ctypes.CDLL(str(_library_file(code, tuple(options), name, _FLAGS)))
+    library = ctypes.CDLL(str(library_file(code, options, name)))
     library.cuda_emulator_kernels.restype = ctypes.c_char_p
     signatures = {}
     for line in library.cuda_emulator_kernels().decode().splitlines():

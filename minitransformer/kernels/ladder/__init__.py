@@ -23,9 +23,20 @@ from pathlib import Path
 import numpy as np
 
 from ... import locate
-from ..compiled import compiler, kept, run
+from ..compiled import cache_folder, cached, compiler, run
 
-__all__ = ["Ladder", "Problem", "Rung", "WrongRung", "ladders", "library", "parse_rungs", "threads", "times"]
+__all__ = [
+    "Ladder",
+    "Problem",
+    "Rung",
+    "WrongRung",
+    "compile_rungs",
+    "ladders",
+    "library",
+    "parse_rungs",
+    "threads",
+    "times",
+]
 
 
 class WrongRung(RuntimeError):
@@ -60,8 +71,9 @@ class Rung:
 class Problem:
     """Inputs of some sizes, what is right, and how much useful work it is.
 
-    arguments: what each C++ rung gets before the outputs; expected: one array an output; allowed: its largest error,
-    0 where results are exact, but for the functions in `rounded`. work: FLOPs, integer operations or bytes, in billions a second as `unit`, below `ceiling`.
+    arguments: what each C++ rung gets before the outputs. expected: one array an output. allowed: its largest error, 0
+    where results are exact; `rounded` has others for some functions. work: FLOPs, integer operations or bytes, told in
+    billions a second as `unit`, below `ceiling`.
     """
 
     sizes: dict[str, int]
@@ -185,16 +197,21 @@ _FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", 
 @functools.cache
 def library(name: str) -> ctypes.CDLL:
     """csrc/ladder/NAME.cpp, compiled for this processor. Raises RuntimeError where there is no C++ compiler."""
-    path, version = compiler()
-    source = locate.csrc() / "ladder" / f"{name}.cpp"
+    return compile_rungs(locate.csrc() / "ladder" / f"{name}.cpp")
+
+
+def compile_rungs(source: Path, *flags: str) -> ctypes.CDLL:
+    """A source of rungs, wherever it lies, as a library, with these flags behind the usual ones."""
+    path, version = compiler("a ladder")
+    beside, flags = locate.csrc() / "ladder", (*_FLAGS, *flags)
     native = run([path, "-march=native", "-dM", "-E", "-x", "c++", "/dev/null"], "an empty file")  # this processor
-    headers = [*sorted(source.parent.glob("*.hpp")), *sorted(locate.csrc().glob("*.hpp"))]
-    key = ([file.read_bytes() for file in (source, *headers)], native, path, version, _FLAGS)
+    read = [source, *sorted(beside.glob("*.hpp")), *sorted(beside.parent.glob("*.hpp"))]
 
     def build(folder, made):
-        run([path, *_FLAGS, str(source), "-o", str(made)], source.name)
+        run([path, *flags, f"-I{beside}", str(source), "-o", str(made)], source.name)
 
-    return ctypes.CDLL(str(kept(f"ladder-{name}", key, [], build)))
+    key = ([file.read_bytes() for file in read], native, path, version, flags)
+    return ctypes.CDLL(str(cached(cache_folder("ladder"), source.stem, ".so", key, build)))
 
 
 def threads(compiled: ctypes.CDLL, count: int) -> None:

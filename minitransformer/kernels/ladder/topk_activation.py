@@ -20,7 +20,8 @@ class TopkActivation(Ladder):
         if sizes["k"] > sizes["n"]:
             raise ValueError(f"the size k of {self.name} must be at most n = {sizes['n']}, got {sizes['k']}")
         if sizes["rows"] * sizes["n"] > 1 << 26:
-            raise ValueError(f"the sizes of {self.name} must make rows × n at most 2²⁶, got {sizes['rows'] * sizes['n']}")
+            many = sizes["rows"] * sizes["n"]
+            raise ValueError(f"the sizes of {self.name} must make rows × n at most 2²⁶, got {many}")
         return sizes
 
     def small(self) -> Problem:
