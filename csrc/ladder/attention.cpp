@@ -96,7 +96,7 @@ struct Running {
 // [4, failed] online, key by key: the softmax corrected at every key
 // The textbook's form of the next rung: one pass, nothing kept but a running row. But each key now pays a second exp
 // and a pass over the d sums, and its correction must finish before the next key begins.
-// Measured: 0.84× the speed of the rung above (Zen 5, T = 2048, d = 64).
+// Measured: 0.9× the speed of the next rung (Zen 5, T = 2048, d = 64).
 extern "C" void online_by_key(long T, long d, const float* q, const float* k, const float* v, float* o) {
     const float scale = 1 / std::sqrt(float(d));
     for (long i = 0; i < T; i++) {
@@ -151,7 +151,7 @@ extern "C" void online_softmax(long T, long d, const float* q, const float* k, c
 // [5, failed] lanes along the width: each dot product in vectors
 // The obvious place for vectors: 16 products at once. But each score then ends in a sum across the lanes (8 dependent
 // operations for 4 of useful work at d = 64), and maximum, exp and total are still one number at a time.
-// Measured: 0.40× the speed of the next rung, whose lanes are queries (Zen 5, T = 2048, d = 64).
+// Measured: 0.3× the speed of the next rung, whose lanes are queries (Zen 5, T = 2048, d = 64).
 extern "C" void lanes_along_the_width(long T, long d, const float* q, const float* k, const float* v, float* o) {
     const float scale = 1 / std::sqrt(float(d));
     std::vector<float> s(T);

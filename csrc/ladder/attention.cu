@@ -40,8 +40,8 @@ extern "C" __global__ void __launch_bounds__(128) global_memory(
 }
 
 // Keys and values from j0 on come to shared memory, rows `row` apart, zeros beyond the last.
-__device__ inline void load_tile(const Global<const float>& k, const Global<const float>& v, int j0, int T, int d, int row,
-                                 float* keys, float* values) {
+__device__ inline void load_tile(const Global<const float>& k, const Global<const float>& v, int j0, int T, int d,
+                                 int row, float* keys, float* values) {
     for (int n = threadIdx.x; n < KEYS * d; n += blockDim.x) {
         const int j = n / d, c = n % d;
         keys[j * row + c] = j0 + j < T ? k[(j0 + j) * d + c] : 0.f;
@@ -83,9 +83,9 @@ constexpr int WARPS = 8, EACH = 4;  // EACH queries a warp
 
 // [3] warps: a lane is a key for the scores, a column for the sums
 // A warp works on one query at a time: each lane's dot product with one key, the maximum and the total by shuffles from
-// register to register, 5 steps each; then p goes round by shuffle and each lane adds up 2 columns of o. The same bytes,
-// but 256 threads a block instead of 32, their sums in registers, and one correction for 32 keys. k's rows lie d + 1
-// apart, so that the 32 lanes hit 32 different banks. The lone multiply-adds limit now.
+// register to register, 5 steps each; then p goes round by shuffle and each lane adds up 2 columns of o. The same
+// bytes, but 256 threads a block instead of 32, their sums in registers, and one correction for 32 keys. k's rows lie d
+// + 1 apart, so that the 32 lanes hit 32 different banks. The lone multiply-adds limit now.
 extern "C" __global__ void __launch_bounds__(256) warps(
     const float* q_, const float* k_, const float* v_, float* o_, int T, int d) {
     const Global<const float> q(q_), k(k_), v(v_);
@@ -147,7 +147,8 @@ extern "C" __global__ void __launch_bounds__(128) tensor_cores(
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first = blockIdx.x * 64, mine = first + warp * 16;
     __half *keys = reinterpret_cast<__half*>(memory), *values = keys + KEYS * d;       // of the block
     __half* queries = values + KEYS * d + warp * 16 * (d + KEYS), *p = queries + 16 * d;  // of the warp
-    float* s = reinterpret_cast<float*>(values + KEYS * d + 64 * (d + KEYS)) + warp * 16 * (KEYS + d), *sum = s + 16 * KEYS;
+    float* s = reinterpret_cast<float*>(values + KEYS * d + 64 * (d + KEYS)) + warp * 16 * (KEYS + d);
+    float* sum = s + 16 * KEYS;
     for (int n = lane; n < 16 * d; n += 32) {
         queries[n] = __float2half(mine * d + n < T * d ? q[mine * d + n] * rsqrtf(float(d)) : 0.f);
         sum[n] = 0;

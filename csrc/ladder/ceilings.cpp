@@ -5,8 +5,8 @@
 
 constexpr int SUMS = MT_WIDTH == 64 ? 24 : 12;  // independent, so that none waits for another; they fit into registers
 
-// The compiler must believe that somebody wants the sums. Added up first: to show it the array itself would keep that in
-// memory, and halve the int8 peak.
+// The compiler must believe that somebody wants the sums. Added up first: to show it the array itself would keep that
+// in memory, and halve the int8 peak.
 template <class V, int n> MT_INLINE void use(V (&sum)[n]) {
     V all = {};
 #pragma GCC unroll 24

@@ -1,4 +1,5 @@
-// A product with an int8 weight and int8 inputs, y_mn = s_m d_n Σ_k q_mk c_nk, from the naive loop to the shipped kernel.
+// A product with an int8 weight and int8 inputs, y_mn = s_m d_n Σ_k q_mk c_nk, from the naive loop to the shipped
+// kernel.
 //
 // x (M, K) float is rounded to codes q, s_m = max |x_m| / 127 a row (what `quantize` does in every rung, M K work); the
 // weight has codes c (N, K) and scales d (N,). `panels` holds the same codes as rung 5 wants them, packed once and for
@@ -110,9 +111,9 @@ static words widened(const int8_t* p) {  // 2 L neighbours as 16-bit numbers
 
 // [4] vectors: bytes widened to 16 bits, multiplied in pairs
 // By hand what the compiler does with rung 2: 32 neighbours in k a register, their products added in pairs to 32 bits.
-// The instruction that takes bytes as they are (vpmaddubsw) adds pairs in 16 bits, where 2 · 255 · 127 does not fit, and
-// cuts off in silence: faster, and wrong. 4 × 4 rows: 8 loads and widenings for 16 products, 16 sums across lanes at the
-// end. The sums fill the registers; the loads, 8 rows apart, limit.
+// The instruction that takes bytes as they are (vpmaddubsw) adds pairs in 16 bits, where 2 · 255 · 127 does not fit,
+// and cuts off in silence: faster, and wrong. 4 × 4 rows: 8 loads and widenings for 16 products, 16 sums across lanes
+// at the end. The sums fill the registers; the loads, 8 rows apart, limit.
 extern "C" void vectors(long M, long N, long K, const float* x, const int8_t* c, const float* d, const uint8_t*,
                         float* y) {
     const Inputs in(M, K, K, x);
@@ -151,8 +152,8 @@ extern "C" void vectors(long M, long N, long K, const float* x, const int8_t* c,
 // ---------------------------------------------------------------- panels
 
 // A panel is L rows of the weight side by side: for each 4 neighbours in k, 4 bytes of each row, one lane a row. So
-// each lane adds up a result of its own. Codes are kept as c + 128, unsigned, as the dot-product instruction wants them:
-// Σ q (c + 128) is Σ q c + 128 Σ q, and a tile's sums begin at -128 Σ q.
+// each lane adds up a result of its own. Codes are kept as c + 128, unsigned, as the dot-product instruction wants
+// them: Σ q (c + 128) is Σ q c + 128 Σ q, and a tile's sums begin at -128 Σ q.
 constexpr long PANEL = L;
 static long padded(long K) { return (K + 3) / 4 * 4; }
 
@@ -188,7 +189,7 @@ template <int R, int PANELS, class Dot>
 [[gnu::always_inline]] static inline void tile(Dot dot, long N, long row, const int8_t* q, const float* s,
                                                const uint8_t* panel, const float* d, long n0, float* y) {
     words sum[R][PANELS];
-#pragma GCC unroll 12
+#pragma GCC unroll 8
     for (int i = 0; i < R; i++) {
         int32_t total = 0;
         for (long k = 0; k < row; k++) total += q[i * row + k];
@@ -199,7 +200,7 @@ template <int R, int PANELS, class Dot>
         words line[PANELS];
 #pragma GCC unroll 2
         for (int p = 0; p < PANELS; p++) __builtin_memcpy(&line[p], panel + (p * row + k) * PANEL, sizeof line[p]);
-#pragma GCC unroll 12
+#pragma GCC unroll 8
         for (int i = 0; i < R; i++) {
             const words inputs = four(q + i * row + k);
 #pragma GCC unroll 2
@@ -207,7 +208,7 @@ template <int R, int PANELS, class Dot>
         }
     }
     int32_t sums[R][PANELS * PANEL];
-#pragma GCC unroll 12
+#pragma GCC unroll 8
     for (int i = 0; i < R; i++)
 #pragma GCC unroll 2
         for (int p = 0; p < PANELS; p++) __builtin_memcpy(&sums[i][p * PANEL], &sum[i][p], sizeof sum[i][p]);
@@ -229,7 +230,8 @@ template <int R, int PANELS, class Dot>
 
 // Two panels a tile; where their number is odd, the last has one.
 template <int R, class Dot>
-static void by_panels(Dot dot, long M, long N, long K, const float* x, const float* d, const uint8_t* panels, float* y) {
+static void by_panels(Dot dot, long M, long N, long K, const float* x, const float* d, const uint8_t* panels,
+                      float* y) {
     const Inputs in(M, K, padded(K), x);
     for (long n0 = 0; n0 < N; n0 += 2 * PANEL)
         if (n0 + PANEL < N) columns<R, 2>(dot, M, N, padded(K), in, panels, d, n0, y);
@@ -239,7 +241,7 @@ static void by_panels(Dot dot, long M, long N, long K, const float* x, const flo
 // [5, failed] products of 32 bits: no pairs, 4 products a lane
 // Panels as in the next rung, and what C++ vectors offer without any intrinsic: cut out a byte, multiply, add. 5
 // operations around each of 4 products of which 3/4 of the bits are zeros, and the 32-bit multiplier is the slow one.
-// Measured: 0.35× the speed of the next rung.
+// Measured: 0.45× the speed of the next rung (Zen 5, M = 64, N = K = 1024).
 extern "C" void products_of_words(long M, long N, long K, const float* x, const int8_t*, const float* d,
                                   const uint8_t* panels, float* y) {
     by_panels<4>([](words sum, words a, words b) { return by_words(sum, a, b); }, M, N, K, x, d, panels, y);
@@ -255,12 +257,12 @@ extern "C" void packed_panels(long M, long N, long K, const float* x, const int8
 }
 
 #if defined(__AVX512VNNI__) && MT_WIDTH == 64
-constexpr int ROWS = 12;
+constexpr int ROWS = 8;
 
 // [6, failed] VNNI, sums by index: an array that somebody indexes is memory
-// The rung below, but the sums are written out by `sum[i][p]` with an i that is no constant. So the compiler keeps
+// The next rung, but the sums are written out by `sum[i][p]` with an i that is no constant. So the compiler keeps
 // the array in memory, and stores and reloads a sum around each instruction: 5 cycles for what takes half a one.
-// Measured: 0.45× the speed of the rung below (GCC 12; an array of registers must be unrolled to the last line).
+// Measured: 0.4× the speed of the next rung (Zen 5, GCC 12): what touches an array of registers must be unrolled.
 extern "C" void sums_by_index(long M, long N, long K, const float* x, const int8_t*, const float* d,
                               const uint8_t* panels, float* y) {
     const Inputs in(M, K, padded(K), x);
@@ -270,7 +272,7 @@ extern "C" void sums_by_index(long M, long N, long K, const float* x, const int8
             for (long k = 0; k < padded(K); k += 4) {
                 words line;
                 __builtin_memcpy(&line, panels + n0 * padded(K) + k * PANEL, sizeof line);
-#pragma GCC unroll 12
+#pragma GCC unroll 8
                 for (int i = 0; i < ROWS; i++)
                     dot4(sum[i], line, four(&in.codes[std::min(m0 + i, M - 1) * padded(K) + k]));
             }
@@ -294,8 +296,8 @@ static words best(words sum, words a, words b) {
 
 #if defined(__AVX512VNNI__) && MT_WIDTH == 64
 // [6] VNNI: 4 products and their sum in one instruction
-// 128 operations an instruction and none to widen. 12 rows × 2 panels of sums stay in registers: 2 loads and 12
-// broadcasts for 24 instructions. Limited by the dot-product units of one core, 8 L operations a cycle each.
+// 128 operations an instruction and none to widen. 8 rows × 2 panels of sums stay in registers: 2 loads and 8
+// broadcasts for 16 instructions. Limited by the dot-product units of one core, 8 L operations a cycle each.
 extern "C" void vnni(long M, long N, long K, const float* x, const int8_t*, const float* d, const uint8_t* panels,
                      float* y) {
     by_panels<ROWS>(best, M, N, K, x, d, panels, y);

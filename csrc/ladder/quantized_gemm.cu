@@ -39,7 +39,8 @@ extern "C" __global__ void __launch_bounds__(256) warps(
 constexpr int STEP = 32;  // of k, at a time in shared memory
 
 // Words of rows first .. first + rows, the k from k0 on, to shared memory: to[word][row]; zeros beyond the end.
-__device__ inline void load_words(const Global<const int>& from, int first, int rows, int all, int k0, int words, int* to) {
+__device__ inline void load_words(const Global<const int>& from, int first, int rows, int all, int k0, int words,
+                                  int* to) {
     for (int n = threadIdx.y * blockDim.x + threadIdx.x; n < rows * STEP / 4; n += blockDim.x * blockDim.y) {
         const int row = n / (STEP / 4), word = n % (STEP / 4);
         const bool there = first + row < all && k0 / 4 + word < words;

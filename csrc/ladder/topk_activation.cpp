@@ -1,7 +1,8 @@
 // The k largest of each row stay, the others become 0: from a sort to the shipped kernel.
 //
-// x (rows, n) -> y (rows, n), indices (rows, k) ascending. Of equal values the first are kept. What must move is 8 n + 4 k
-// bytes a row, so the speed is told in GB/s. Finite numbers only: what the contract says of NaN is one line more in keys.
+// x (rows, n) -> y (rows, n), indices (rows, k) ascending. Of equal values the first are kept. What must move is 8 n +
+// 4 k bytes a row, so the speed is told in GB/s. Finite numbers only: what the contract says of NaN is one line more in
+// keys.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -40,7 +41,7 @@ extern "C" void full_sort(long rows, long n, long k, const float* x, float* y, i
 // [2, failed] heap: the k best so far, the worst of them on top
 // n comparisons with the top and log₂ k steps for each that enters: the right idea for k = 10. At k = n / 7 a quarter
 // of all numbers enter, each through 9 levels of unpredictable branches.
-// Measured: 0.35× the speed of the next rung, on a par with the full sort (n = 4096, k = 614).
+// Measured: 0.45× the speed of the next rung, though 2.6× that of the full sort (Zen 5, n = 4096, k = 614).
 extern "C" void heap(long rows, long n, long k, const float* x, float* y, int32_t* indices) {
     std::vector<int32_t> best(k);
     for (long r = 0; r < rows; r++, x += n, y += n, indices += k) {
@@ -70,8 +71,8 @@ extern "C" void partial_selection(long rows, long n, long k, const float* x, flo
     }
 }
 
-// Keeps what is above `least` and the first `ties` equal to it, of keys that sort as x does: one pass in the row's order,
-// so that the indices come out ascending.
+// Keeps what is above `least` and the first `ties` equal to it, of keys that sort as x does: one pass in the row's
+// order, so that the indices come out ascending.
 template <class Key>
 static void write_from(long n, const float* x, const Key* keys, Key least, long ties, float* y, int32_t* indices) {
     long kept = 0;
@@ -84,9 +85,9 @@ static void write_from(long n, const float* x, const Key* keys, Key least, long 
 }
 
 // [3] threshold: select values, then compare with the k-th
-// It is the k-th largest value that is wanted, not an order of indices: nth_element on a copy of the numbers (4 n bytes,
-// in the L1 cache) reads one number a comparison, and one more pass writes y and the indices, ascending by themselves.
-// The selection's branches limit.
+// It is the k-th largest value that is wanted, not an order of indices: nth_element on a copy of the numbers (4 n
+// bytes, in the L1 cache) reads one number a comparison, and one more pass writes y and the indices, ascending by
+// themselves. The selection's branches limit.
 extern "C" void threshold(long rows, long n, long k, const float* x, float* y, int32_t* indices) {
     std::vector<float> copy(n);
     for (long r = 0; r < rows; r++, x += n, y += n, indices += k) {
@@ -130,9 +131,10 @@ SCALAR static long count_one_by_one(long n, const int32_t* keys, int32_t least) 
 }
 
 // [4] bisection over bits: the k-th largest is found by counting
-// Up to 32 passes over the row's keys (4 n bytes, in the L1 cache), some 20 until a trial leaves exactly k. A comparison
-// is an addition here and no branch, so nothing is guessed; but one key a cycle, 20 times: no faster than the selection
-// that it replaces. (The compiler is kept from making vectors of this loop, to show what the idea alone is worth.)
+// Up to 32 passes over the row's keys (4 n bytes, in the L1 cache), some 20 until a trial leaves exactly k. A
+// comparison is an addition here and no branch, so nothing is guessed; but one key a cycle, 20 times: no faster than
+// the selection that it replaces. (The compiler is kept from making vectors of this loop, to show what the idea alone
+// is worth.)
 extern "C" void bisection(long rows, long n, long k, const float* x, float* y, int32_t* indices) {
     std::vector<int32_t> keys(n);
     for (long r = 0; r < rows; r++, x += n, y += n, indices += k) {
@@ -144,9 +146,10 @@ extern "C" void bisection(long rows, long n, long k, const float* x, float* y, i
 }
 
 // [5, failed] histogram: 256 bins of the top 8 bits, then of the next
-// A radix selection reads the row 4 times instead of 20. But each key increments a counter in memory, one key at a time,
-// and neighbours that fall into the same bin (the top bits of a float are its exponent: most do) wait for each other.
-// Measured: 0.45× the speed of the next rung, although that one reads the keys five times as often (n = 4096).
+// A radix selection reads the row 4 times instead of 20. But each key increments a counter in memory, one key at a
+// time, and neighbours that fall into the same bin (the top bits of a float are its exponent: most do) wait for each
+// other.
+// Measured: 0.25× the speed of the next rung, although that one reads the keys five times as often (Zen 5, n = 4096).
 extern "C" void histogram(long rows, long n, long k, const float* x, float* y, int32_t* indices) {
     std::vector<int32_t> keys(n);
     for (long r = 0; r < rows; r++, x += n, y += n, indices += k) {
@@ -183,8 +186,8 @@ static long count_vectors(long n, const int32_t* keys, int32_t least) {
 }
 
 // [5] vectors: 16 keys a comparison, two counters
-// A pass over 4096 keys is 256 loads, comparisons and subtractions: 20 passes cost less than the single pass that writes
-// the result. Limited by that one now, and by its branch: it takes 1 of 7 and is guessed wrong nearly as often.
+// A pass over 4096 keys is 256 loads, comparisons and subtractions: 20 passes cost less than the single pass that
+// writes the result. Limited by that one now, and by its branch: it takes 1 of 7 and is guessed wrong nearly as often.
 extern "C" void vectors(long rows, long n, long k, const float* x, float* y, int32_t* indices) {
     std::vector<int32_t> keys(n);
     for (long r = 0; r < rows; r++, x += n, y += n, indices += k) {
@@ -219,8 +222,8 @@ extern "C" void no_branch(long rows, long n, long k, const float* x, float* y, i
 }
 
 // [7] threads: rows dealt out to all cores
-// A row is nobody else's business, so 16 rows are a piece of work. What limits is still the loop of the indices, on every
-// core: the 8 n + 4 k bytes of a row would take a tenth of the time.
+// A row is nobody else's business, so 16 rows are a piece of work. What limits is still the loop of the indices, on
+// every core: the 8 n + 4 k bytes of a row would take a tenth of the time.
 extern "C" void threads(long rows, long n, long k, const float* x, float* y, int32_t* indices) {
     constexpr long each = 16;
     parallel((rows + each - 1) / each, [=](long part) {

@@ -8,8 +8,8 @@ __device__ inline int key_of(float x) {
     return bits ^ (bits >> 31 & 0x7fffffff);
 }
 
-// The largest key that at least k keys reach; count(trial) is how many reach it. Then `ties`: how many of those equal to
-// it are wanted.
+// The largest key that at least k keys reach; count(trial) is how many reach it. Then `ties`: how many of those equal
+// to it are wanted.
 template <class Count> __device__ inline int bisect(int k, int& ties, Count count) {
     unsigned found = 1u << 31;
     for (int bit = 31; bit >= 0; bit--) {
@@ -35,8 +35,8 @@ __device__ inline void write_row(const Global<const float>& x, const Global<floa
 }
 
 // [1] global memory: a thread a row
-// Some 20 trials read the whole row from global memory, 4 n bytes each, and neighbouring threads read numbers that lie n
-// apart: 32 lines for 32 numbers. A GPU with 100,000 threads is given as many as there are rows.
+// Some 20 trials read the whole row from global memory, 4 n bytes each, and neighbouring threads read numbers that lie
+// n apart: 32 lines for 32 numbers. A GPU with 100,000 threads is given as many as there are rows.
 extern "C" __global__ void __launch_bounds__(128) global_memory(
     const float* x_, float* y_, int* indices_, int rows, int n, int k) {
     const Global<const float> x(x_);

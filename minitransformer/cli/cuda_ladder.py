@@ -6,6 +6,7 @@ import json
 
 from rich.text import Text
 
+from .ladder import digits
 from .screen import facts, files, marks, new_console, next_commands, table
 
 
@@ -62,7 +63,8 @@ def show(console, ladder, sizes, rows, least, figure):
     for row in rows:
         cells = [
             marks(console)["bad"] if row.rung.failed else str(row.rung.number), row.rung.name,
-            f"{row.loaded / 1024:,.1f}", f"{row.stored / 1024:,.1f}", f"{row.barriers / row.blocks:,.0f}", f"{row.shared:,}",
+            digits(row.loaded / 1024), digits(row.stored / 1024), f"{row.barriers / row.blocks:,.0f}",
+            f"{row.shared:,}",
         ]  # fmt: skip
         if by_nvcc:
             spilled = f" + {row.spilled}" if row.spilled else ""
@@ -74,8 +76,8 @@ def show(console, ladder, sizes, rows, least, figure):
         console.print(Text(f"  {mark}  {row.rung.idea}", "quiet" if row.rung.failed else ""))
     about = "Read, written: KiB of global memory in a launch; barriers and bytes of shared memory: of a block."
     if by_nvcc:
-        about += (f" As nvcc compiles it for {cuda.ARCHITECTURE}: registers (+ bytes spilled) and bytes of local memory "
-                  "of a thread, tensor-core instructions (mma).")  # fmt: skip
+        about += (f" As nvcc compiles it for {cuda.ARCHITECTURE}: registers (+ bytes spilled) and bytes of local "
+                  "memory of a thread, tensor-core instructions (mma).")  # fmt: skip
     console.print(Text(f"\n{about}", "quiet"))
     files(console, [(figure, "the figure"), (ladder.source, "the rungs, to be read from the top")])
     next_commands(console, [(f"ladder {ladder.name}", "the same on this CPU, timed")])

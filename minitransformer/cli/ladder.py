@@ -171,8 +171,8 @@ def unit(ceiling):
 
 
 def digits(value: float) -> str:
-    """Three significant digits, no exponent."""
-    return f"{value:,.{max(0, 2 - len(str(int(abs(value)))) + 1 if abs(value) >= 1 else 2)}f}"
+    """Three digits, no exponent: 0.05, 3.14, 31.4, 3,140."""
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def show_all(console):

@@ -46,7 +46,7 @@ def ladder(labels, values, ceilings, *, xlabel, failed=None, title=None, path=No
                 color=("white" if inside and not bad else MUTED if bad else INK),
             )  # fmt: skip
         for n, (name, value) in enumerate(zip(texts[len(labels) :], limits)):
-            axes.axvline(value, color=PALETTE[1], linewidth=1.2, linestyle=(0, (4, 3)))
+            axes.axvline(value, color=PALETTE[1], linewidth=1.2, linestyle=(0, (4, 3)), zorder=0.9)  # behind the bars
             last = n == len(limits) - 1
             axes.annotate(
                 f"{name}: {_number(value, 3)}", (value, 1), xycoords=("data", "axes fraction"),
