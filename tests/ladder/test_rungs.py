@@ -1,6 +1,8 @@
 """Every rung gives what the float64 definition gives, integers exactly; what is not right is refused."""
 
 import dataclasses
+import importlib
+import platform
 
 import numpy as np
 import pytest
@@ -188,3 +190,17 @@ extern "C" __global__ void __launch_bounds__(128) three(
         (2, "an idea", "that did not pay", "two", "Measured: 0.5", True, 6),
         (3, "on a GPU", "a kernel", "three", "", False, 13),
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [("-march=x86-64",), ("-march=haswell",)], ids=["portable", "avx2"])
+def test_narrower_registers(ladder, monkeypatch, flags):
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("the flags are those of x86-64")
+    compiled = compile_rungs(ladder.source, "-O1", *flags)
+    rungs = [rung for rung in ladder.rungs() if rung.shipped or hasattr(compiled, rung.function)]
+    for module in (package, importlib.import_module(type(ladder).__module__)):
+        monkeypatch.setattr(module, "library", lambda name: compiled, raising=False)
+    for problem in problems(ladder):
+        for rung in rungs:
+            problem.check(rung, ladder.run(rung, problem))
