@@ -30,22 +30,27 @@ SUFFIX = {
 }
 
 
-def kernel(concept: str, name: str, like, suffix: str | None = None):
+def kernel(concept: str, name: str, like, suffix: str | None = None, shared: int = 0):
     """The function NAME_float (or _double …, by the dtype of `like`) of csrc/cuda/CONCEPT.cu, ready to launch.
 
-    Raises Unsupported for a dtype that has none.
+    suffix: another than the dtype's; "" for none. shared: bytes of dynamic shared memory that a block gets.
+    Raises Unsupported for a dtype that has no function.
     """
     if suffix is None:
         suffix = SUFFIX.get(like.dtype)
         if suffix is None:
             raise Unsupported(f"{name}: the CUDA kernels have no {like.dtype}")
-    return _function(concept, f"{name}_{suffix}" if suffix else name, device_of(like))
+    return _function(concept, f"{name}_{suffix}" if suffix else name, device_of(like), shared)
 
 
 @functools.cache
-def _function(concept, name, place):
+def _function(concept, name, place, shared):
     function = module(concept, place).get_function(name)
-    return _with_null(function) if place == "cuda" else function
+    if shared > 48 << 10:  # a kernel that takes more has to say so before
+        function.max_dynamic_shared_size_bytes = shared
+    if place == "cuda":
+        function = _with_null(function)
+    return functools.partial(function, shared_mem=shared) if shared else function
 
 
 def _with_null(function):
