@@ -1,11 +1,15 @@
 """Attention: csrc/cuda/attention.cu, and attention_tensor_cores.cu for the forward pass in bfloat16."""
 
+import functools
+
+import ml_dtypes
 import numpy as np
 
 from ..contract import Unsupported
-from ..devices import device_of, xp
+from ..devices import device, device_of
 from .launch import elements, empty, kernel, packed, teams, wide
 
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 WARPS = 4  # of a block; its tile has WARPS · 32 / itemsize rows
 
 
@@ -32,7 +36,7 @@ def _forward(q, k, v, places, options):
     arguments = q, k, v, o, lse, *places, *options.arguments
     if width:
         run = kernel("attention_tensor_cores", "attention_forward", q, f"bfloat16_{width}", _tensor_core_shared(width))
-        run((B * H * -(-Tq // 64),), (32, 4), arguments)
+        run((B * H * -(-Tq // ROWS),), (32, 4), arguments)
     else:
         run = kernel("attention", "attention_forward", q, shared=_shared(q, v.shape[3]))
         run(_tiles(q, B * H, Tq), (32, WARPS), arguments)
@@ -111,8 +115,24 @@ def _shared(q, width):
 
 # ---------------------------------------------------------------- tensor cores
 
+ROWS = 64  # of a block of the tensor-core kernel, and keys of a tile
 
-def tensor_core_width(q, o):
-    """64, 128 or 256, the width of the tensor-core kernel that serves these heads; 0 where the plain one must."""
+
+def tensor_core_width(q, o) -> int:
+    """64, 128 or 256: the narrowest tensor-core kernel that takes these heads. 0 where the plain kernel has to: other
+    dtypes, wider heads, and GPUs before sm_80."""
     widest = max(q.shape[3], o.shape[3])
-    return 0
+    if q.dtype != BFLOAT16 or widest > 256 or compute_capability(device_of(q)) < 80:
+        return 0
+    return next(width for width in (64, 128, 256) if widest <= width)
+
+
+@functools.cache
+def compute_capability(place: str) -> int:
+    """80 of sm_80. The emulator has whatever the sources ask for."""
+    return int(device(place).arrays.cuda.Device().compute_capability) if place == "cuda" else 1000
+
+
+def _tensor_core_shared(width):
+    """Bytes of shared memory: a tile of queries and one of keys or values, the scores and their weights."""
+    return 2 * ROWS * (width + 8) * 2 + ROWS * (ROWS + 4) * 4 + ROWS * (ROWS + 8) * 2
