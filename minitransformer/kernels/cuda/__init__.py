@@ -7,9 +7,9 @@ expressions, which on a GPU are cuBLAS.
 
 from ..contract import ROUTINES as _CONTRACT
 from ..devices import no_gpu
-from . import activation, adamw, attention, cross_entropy, dropout, embedding, normalization, random, softmax
+from . import activation, adamw, attention, cross_entropy, dropout, embedding, normalization, random, softmax, topk_activation
 
-_MODULES = (attention, softmax, normalization, activation, cross_entropy, embedding, dropout, random, adamw)
+_MODULES = (attention, topk_activation, softmax, normalization, activation, cross_entropy, embedding, dropout, random, adamw)
 ROUTINES = {name: getattr(module, name) for name in _CONTRACT for module in _MODULES if hasattr(module, name)}
 
 
