@@ -7,9 +7,15 @@ expressions, which on a GPU are cuBLAS.
 
 from ..contract import ROUTINES as _CONTRACT
 from ..devices import no_gpu
-from . import activation, adamw, attention, cross_entropy, dropout, embedding, normalization, random, softmax, topk_activation
+from . import (
+    activation, adamw, attention, cross_entropy, dropout, embedding, normalization, quantized_gemm, random, softmax,
+    topk_activation,
+)  # fmt: skip
 
-_MODULES = (attention, topk_activation, softmax, normalization, activation, cross_entropy, embedding, dropout, random, adamw)
+_MODULES = (
+    attention, topk_activation, quantized_gemm, softmax, normalization, activation, cross_entropy, embedding, dropout,
+    random, adamw,
+)  # fmt: skip
 ROUTINES = {name: getattr(module, name) for name in _CONTRACT for module in _MODULES if hasattr(module, name)}
 
 
