@@ -43,7 +43,7 @@ struct Weight {
         : data(data), format(format), N(N), K(K), group(group) {
         bits = format == int8_rows || format == q8_0 ? 8 : 4;
         codes_at = format == int8_rows || format == q4_1 ? 4 : format == int4_zero ? 3 : 2;
-        groups = format == int8_rows ? 1 : K / group;
+        groups = format == int8_rows || halves() ? 1 : K / group;
         block_bytes = codes_at + group * bits / 8;
     }
     __device__ bool halves() const { return format == float16 || format == bfloat16; }
