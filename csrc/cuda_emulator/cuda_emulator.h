@@ -13,8 +13,10 @@
 //   vector_types.h   float4 and its relatives
 //   intrinsics.h     __expf, __popc, __dp4a ...
 //   launch.h         grids of blocks, on one or more OS threads, and what Python calls
+//   run_kernel.cpp   a program that launches one kernel, for the sanitizers
 //   sanitizers.h     how ThreadSanitizer and AddressSanitizer are told about all this
 //   include/         the headers that a kernel asks for: <mma.h> (tensor cores), <cuda_bf16.h>, <cuda_fp16.h>
+//   small_float.h    what the last two have in common
 //
 // Not emulated: inline PTX, cp.async and TMA, clusters, cooperative groups, textures, <<<>>> and dynamic parallelism,
 // waiting for another block of the same grid. A kernel may ask `#ifdef __CUDA_EMULATOR__`; ours do not need to.

@@ -95,7 +95,8 @@ class Stacks {
     static constexpr size_t bytes = CUDA_EMULATOR_TSAN || CUDA_EMULATOR_ASAN ? 512 << 10 : 128 << 10;
 
     explicit Stacks(unsigned count) : guard_(size_t(sysconf(_SC_PAGESIZE))), total_(count * (bytes + guard_)) {
-        void* memory = mmap(nullptr, total_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        const int how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+        void* memory = mmap(nullptr, total_, PROT_READ | PROT_WRITE, how, -1, 0);
         if (memory == MAP_FAILED) throw std::bad_alloc();
         memory_ = static_cast<char*>(memory);
         for (unsigned i = 0; i < count; i++) mprotect(memory_ + i * (bytes + guard_), guard_, PROT_NONE);

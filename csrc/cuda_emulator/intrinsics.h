@@ -1,5 +1,5 @@
-// CUDA's built-in functions, beside those of <cmath>. Fast approximations (__expf ...) are exact here: a test's tolerance
-// has to leave room for the GPU's.
+// CUDA's built-in functions, beside those of <cmath>. Fast approximations (__expf ...) are exact here: a test's
+// tolerance has to leave room for the GPU's.
 #pragma once
 #include <algorithm>
 #include <climits>

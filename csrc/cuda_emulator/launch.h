@@ -1,6 +1,6 @@
-// A launch: a grid of blocks, run by one or more OS threads, each of which makes one block's fibers and runs block after
-// block on them. With n OS threads, thread i runs blocks i, i + n, i + 2n ... of the order: what each does is fixed, so
-// that a race between two blocks on two threads is always there for ThreadSanitizer to see.
+// A launch: a grid of blocks, run by one or more OS threads, each of which makes one block's fibers and runs block
+// after block on them. With n OS threads, thread i runs blocks i, i + n, i + 2n ... of the order: what each does is
+// fixed, so that a race between two blocks on two threads is always there for ThreadSanitizer to see.
 //
 // CUDA_EMULATOR_KERNEL(name, launch bounds...), which the build writes below the kernels, makes `name` known to Python.
 #pragma once
@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "launch_request.h"
 #include "memory.h"
 #include "scheduler.h"
 #include "warp.h"
@@ -22,17 +23,6 @@ struct __half;
 struct __nv_bfloat16;
 
 namespace cuda_emulator {
-
-// What Python fills in; kernels/cuda/emulator.py has the same fields in the same order.
-struct Launch {
-    unsigned grid[3], block[3];
-    uint64_t shared_bytes;
-    void** arguments;          // the address of each argument's value
-    uint64_t seed;
-    int order, os_threads;
-    char* message;             // room for what went wrong
-    uint64_t message_bytes;
-};
 
 // ---------------------------------------------------------------- one OS thread's block
 
@@ -218,11 +208,14 @@ class Grid {
 
 template <class... P, size_t... I>
 bool launch_kernel(void (*kernel)(P...), const Launch& launch, std::index_sequence<I...>) {
-    using Call = std::pair<void (*)(P...), std::tuple<P...>>;
+    struct Call {
+        void (*kernel)(P...);
+        std::tuple<P...> arguments;
+    };
     const Call call{kernel, std::tuple<P...>(*static_cast<std::remove_const_t<P>*>(launch.arguments[I])...)};
     return Grid(launch, [](const void* c) {
-        const auto& [function, arguments] = *static_cast<const Call*>(c);
-        std::apply(function, arguments);
+        const Call& call = *static_cast<const Call*>(c);
+        call.kernel(std::get<I>(call.arguments)...);
     }, &call).run();
 }
 

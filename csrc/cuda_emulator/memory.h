@@ -1,8 +1,8 @@
 // Memory that CUDA threads share: __shared__, atomics, fences.
 //
-// __shared__ is thread_local: a block runs on one OS thread, so what is one OS thread's is one block's. Inside
-// a function thread_local also means static, which is what __shared__ needs; and for `extern __shared__ float tile[]` the
-// build (minitransformer/kernels/cuda/emulator.py) adds a thread_local array of that name, as large as a GPU's can be.
+// __shared__ is thread_local: a block runs on one OS thread, so what is one OS thread's is one block's. Inside a
+// function thread_local also means static, which is what __shared__ needs; and for `extern __shared__ float tile[]`
+// the build (minitransformer/kernels/cuda/build.py) adds a thread_local array of that name, as large as a GPU's can be.
 //
 // Shared memory is uninitialised on a GPU. Here every block finds all its bits set, NaN or -1, so that a result
 // that depends on what the block before it left behind shows.

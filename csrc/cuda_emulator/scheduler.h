@@ -1,8 +1,8 @@
 // Threads, warps and blocks; who runs next; the block's barrier; and what is said when nobody can run.
 //
-// A block keeps a line of threads that are ready. A thread that has to wait picks the next one from the line and changes
-// to it; whoever completes a barrier puts all that waited back into the line. If the line is empty, those who wait
-// will wait for ever: that is a deadlock, and we know where each of them stands.
+// A block keeps a line of threads that are ready. A thread that has to wait picks the next one from the line and
+// changes to it; whoever completes a barrier puts all that waited back into the line. If the line is empty, those who
+// wait will wait for ever: that is a deadlock, and we know where each of them stands.
 //
 // CUDA promises no order, so a right kernel gives the same result in all of these:
 //   first    threads go on first to last, each as far as the next barrier
@@ -11,7 +11,6 @@
 #pragma once
 #include <cstdio>
 #include <string>
-#include <utility>
 
 #include "fiber.h"
 #include "vector_types.h"
@@ -112,9 +111,10 @@ CUDA_EMULATOR_UNSEEN inline Thread* next_ready(Block& block) {
     if (block.waiting_to_run == 0) return nullptr;
     const unsigned others = --block.waiting_to_run;
     if (block.order == Order::last) return &block.threads[block.ready[in_ring(block, others)]];
-    if (block.order == Order::random)
-        std::swap(block.ready[in_ring(block, unsigned(draw(block) % (others + 1)))], block.ready[block.head]);
-    const unsigned number = block.ready[block.head];
+    unsigned at = block.head;
+    if (block.order == Order::random) at = in_ring(block, unsigned(draw(block) % (others + 1)));
+    const unsigned number = block.ready[at];
+    block.ready[at] = block.ready[block.head];
     if (++block.head == block.count) block.head = 0;
     return &block.threads[number];
 }
@@ -134,6 +134,7 @@ CUDA_EMULATOR_UNSEEN inline std::string text(uint3 v) {
     block.failed = true;
     block.report(block.report_to, text(place) + ": " + what + " (block " + text(block.index) + ", thread " +
                                       text(running->index) + ")");
+    tsan::release(&block.finishes);
     switch_to(*running, block.os_thread, true);
     __builtin_unreachable();
 }
@@ -146,7 +147,8 @@ CUDA_EMULATOR_COLD inline std::string who_waits(const Block& block) {
         const Thread& first = block.threads[i];
         unsigned end = i + 1;
         const auto same = [&](const Thread& t) CUDA_EMULATOR_UNSEEN {
-            return t.finished == first.finished && t.waits_at.line == first.waits_at.line && t.waits_in == first.waits_in;
+            return t.finished == first.finished && t.waits_in == first.waits_in &&
+                   t.waits_at.line == first.waits_at.line;
         };
         while (end < block.count && same(block.threads[end])) end++;
         if (!first.finished && ++groups <= 6) {
@@ -172,6 +174,7 @@ CUDA_EMULATOR_COLD inline std::string who_waits(const Block& block) {
 
 // Lets others run until somebody makes this thread ready.
 CUDA_EMULATOR_UNSEEN inline void wait(Thread& me) {
+    tsan::release(&me.block->finishes);  // should the block fail, it ends here
     Thread* next = next_ready(*me.block);
     if (!next) deadlock(*me.block);
     if (next != &me) switch_to(me, *next);

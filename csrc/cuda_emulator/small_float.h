@@ -34,7 +34,7 @@ inline uint16_t to_half(float x) {
     const uint32_t u = float_bits(x), sign = u >> 16 & 0x8000, size = u & 0x7fffffff;
     if (size > 0x7f800000) return 0x7fff;                                        // NaN
     if (size >= 0x47800000) return uint16_t(sign | 0x7c00);                      // 65536 and more: infinity
-    if (size >= 0x38800000) return uint16_t(sign | cut(size - (112u << 23), 13));  // 2⁻¹⁴ and more: another exponent bias
+    if (size >= 0x38800000) return uint16_t(sign | cut(size - (112u << 23), 13));  // 2⁻¹⁴ and more: another bias
     // Subnormal, a multiple of 2⁻²⁴: the sum with 1/2, whose last place that is, rounds.
     return uint16_t(sign | (float_bits(bits_float(size) + 0.5f) - 0x3f000000));
 }

@@ -172,7 +172,8 @@ inline void __syncwarp(unsigned mask = cuda_emulator::all_lanes, cuda_emulator::
 }
 
 template <class T>
-inline T __shfl_sync(unsigned mask, T value, int source, int width = 32, cuda_emulator::Place at = cuda_emulator::place()) {
+inline T __shfl_sync(unsigned mask, T value, int source, int width = 32,
+                     cuda_emulator::Place at = cuda_emulator::place()) {
     const cuda_emulator::Segment s(width, "__shfl_sync", at);
     return cuda_emulator::take_from(s.first + (source & (width - 1)), value, mask, "__shfl_sync", at);
 }

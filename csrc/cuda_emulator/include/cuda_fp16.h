@@ -1,4 +1,5 @@
-// half: 1 sign, 5 exponent and 10 mantissa bits. Every operation rounds its float result to the nearest half, ties to even.
+// half: 1 sign, 5 exponent and 10 mantissa bits. Every operation rounds its float result to the nearest half, ties to
+// even.
 #pragma once
 #include "../small_float.h"
 

@@ -1,7 +1,7 @@
 // nvcuda::wmma: products of small matrices by the 32 lanes of a warp together, which a GPU's tensor cores do.
 //
-// A fragment is a matrix of which each lane holds a 32nd; which elements is the hardware's secret, and here: element e of
-// lane l is number 32 e + l of the matrix, row by row. Nothing else about it may be relied on.
+// A fragment is a matrix of which each lane holds a 32nd; which elements is the hardware's secret, and here: element e
+// of lane l is number 32 e + l of the matrix, row by row. A kernel may not rely on either.
 // Products are exact, sums are float (int for bytes), in the order of k. A GPU adds in another order.
 #pragma once
 #include <cstdint>
@@ -37,13 +37,16 @@ CUDA_EMULATOR_UNSEEN inline void nothing(Warp&, unsigned) {}
 
 template <class Fragment, class Pointer, class Move>
 inline void each(Fragment& fragment, Pointer memory, unsigned ld, bool by_rows, const char* name, Place at, Move move) {
-    constexpr unsigned bytes = sizeof(*memory);
-    if (reinterpret_cast<uintptr_t>(memory) % 32) cuda_emulator::fail(at, std::string(name) + ": the address is not a multiple of 32 bytes");
-    if (ld * bytes % 16) cuda_emulator::fail(at, std::string(name) + ": rows " + std::to_string(ld) + " elements apart are no multiple of 16 bytes");
+    if (reinterpret_cast<uintptr_t>(memory) % 32)
+        cuda_emulator::fail(at, std::string(name) + ": the address is not a multiple of 32 bytes");
+    if (ld * sizeof(*memory) % 16)
+        cuda_emulator::fail(at, std::string(name) + ": " + std::to_string(ld) +
+                                    " elements from row to row are not a multiple of 16 bytes");
     cuda_emulator::exchange(nothing, cuda_emulator::all_lanes, 0, name, at);
     const int lane = cuda_emulator::lane_number();
     for (int e = 0; e < Fragment::num_elements; e++) {
-        const size_t row = size_t(32 * e + lane) / Fragment::columns, column = size_t(32 * e + lane) % Fragment::columns;
+        const size_t row = size_t(32 * e + lane) / Fragment::columns;
+        const size_t column = size_t(32 * e + lane) % Fragment::columns;
         move(fragment.x[e], memory[by_rows ? row * ld + column : column * ld + row]);
     }
 }
@@ -56,7 +59,7 @@ struct Operands {
 
 // d = a b + c of all lanes, by the last that comes: their fragments are on stacks that stand still.
 template <class A, class B, class C> CUDA_EMULATOR_UNSEEN void multiply(Warp& warp, unsigned lanes) {
-    using Sum = std::conditional_t<std::is_integral_v<decltype(C::x[0] + 0)>, int, float>;
+    using Sum = std::conditional_t<std::is_integral_v<std::remove_extent_t<decltype(C::x)>>, int, float>;
     constexpr int M = A::rows, N = B::columns, K = A::columns;
     Sum a[M * K] = {}, b[K * N] = {}, sums[M * N];
     for (int l = 0; l < 32; l++) {

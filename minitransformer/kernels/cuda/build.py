@@ -24,7 +24,16 @@ import numpy as np
 
 from ... import locate
 
-__all__ = ["Parameter", "Signature", "build_library", "cache_folder", "compiler", "find_kernels"]
+__all__ = [
+    "Parameter",
+    "Signature",
+    "build_library",
+    "cache_folder",
+    "compiler",
+    "find_kernels",
+    "library_file",
+    "program_file",
+]
 
 _FLAGS = ("-std=c++20", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w", "-pthread")
 
@@ -103,7 +112,7 @@ _SHARED = re.compile(r"\bextern\s+__shared__\s+[^;={}]*?(\w+)\s*\[\s*\]\s*;")
 
 
 def find_kernels(preprocessed: str) -> tuple[dict[str, tuple[str, list[str]]], list[str]]:
-    """{kernel: (launch bounds, its parameters' texts)} and the names of dynamic shared arrays, in preprocessed source."""
+    """{kernel: (launch bounds, its parameters' texts)} and the dynamic shared arrays' names, in preprocessed source."""
     kernels = {}
     for found in _KERNEL.finditer(preprocessed):
         parameters = " ".join(found["parameters"].split())
@@ -116,13 +125,17 @@ def find_kernels(preprocessed: str) -> tuple[dict[str, tuple[str, list[str]]], l
 
 
 @functools.cache
+def _version(path: str) -> str:
+    return subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+
+
 def compiler() -> tuple[str, str]:
     """(path, version) of the C++ compiler. Raises RuntimeError where there is none."""
     named = os.environ.get("CXX")
     for candidate in [named] if named else ["c++", "g++", "clang++"]:
         path = shutil.which(candidate)
         if path:
-            return path, subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+            return path, _version(path)
     what = f"CXX={named} is not a program" if named else "no c++, g++ or clang++ was found"
     raise RuntimeError(f"emulated CUDA needs a C++ compiler, and {what} (Debian, Ubuntu: apt install g++)")
 
@@ -158,19 +171,13 @@ def _run(command: list[str], name: str) -> str:
 # ---------------------------------------------------------------- building
 
 
-@functools.lru_cache(maxsize=64)
-def _library_file(code: str, options: tuple[str, ...], name: str, flags: tuple[str, ...]) -> Path:
-    path, version = compiler()
-    emulator = locate.csrc() / "cuda_emulator"
-    options = tuple(o for o in options if o.startswith(("-D", "-I")))
-    digest = hashlib.sha256(repr((code, options, name, flags, path, version)).encode() + _contents(emulator))
-    for option in options:
-        if option.startswith("-I") and Path(option[2:]).is_dir():
-            digest.update(_contents(Path(option[2:])))
+def _cached(stem: str, suffix: str, key: tuple, make) -> Path:
+    """The file in the cache of that name and key; where it is not there, `make(folder, file)` makes it first."""
+    digest = hashlib.sha256(repr(key).encode() + _contents(locate.csrc() / "cuda_emulator"))
     folder = cache_folder()
-    library = folder / f"{Path(name).stem}-{digest.hexdigest()[:24]}.so"
-    if library.is_file():
-        return library
+    kept = folder / f"{stem}-{digest.hexdigest()[:24]}{suffix}"
+    if kept.is_file():
+        return kept
     try:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix="building-", dir=folder))
@@ -179,14 +186,32 @@ def _library_file(code: str, options: tuple[str, ...], name: str, flags: tuple[s
             f"built kernels cannot be kept in {folder} ({error.strerror}); MINITRANSFORMER_CACHE names another folder"
         ) from error
     try:
-        compile_source(code, options, name, flags, scratch, scratch / "kernels.so")
-        os.replace(scratch / "kernels.so", library)
+        make(scratch, scratch / "made")
+        os.replace(scratch / "made", kept)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return library
+    return kept
 
 
-def compile_source(code, options, name, flags, folder: Path, library: Path) -> None:
+def library_file(code: str, options: Sequence[str], name: str, flags: Sequence[str] = ()) -> Path:
+    """The shared library of a CUDA source. Later flags override earlier ones, so that flags=("-O1",) is -O1."""
+    options = tuple(o for o in options if o.startswith(("-D", "-I")))
+    flags = (*_FLAGS, *flags)
+    folders = tuple(_contents(Path(o[2:])) for o in options if o.startswith("-I") and Path(o[2:]).is_dir())
+    key = (code, options, folders, name, flags, compiler())
+    return _cached(
+        Path(name).stem, ".so", key, lambda scratch, made: _compile(code, options, name, flags, scratch, made)
+    )
+
+
+def program_file(source: Path, flags: Sequence[str]) -> Path:
+    """The program of one C++ file beside the emulator."""
+    command = [compiler()[0], "-std=c++20", "-O1", "-g", *flags, str(source), "-ldl", "-pthread"]
+    key = (source.name, tuple(flags), compiler())
+    return _cached(source.stem, "", key, lambda _, made: _run([*command, "-o", str(made)], source.name))
+
+
+def _compile(code, options, name, flags, folder: Path, library: Path) -> None:
     """Writes the kernels, what makes them known, and their dynamic shared memory into `folder`, and compiles them."""
     path, version = compiler()
     emulator = locate.csrc() / "cuda_emulator"
@@ -215,22 +240,26 @@ def _dynamic_shared(names: list[str]) -> str:
     if not names:
         return ""
     first, *others = names
-    size = "(227 << 10) + 1024"  # SharedMemory::largest + guard
-    lines = [f"alignas(1024) thread_local unsigned char {first}[{size}];"]
-    lines += [f'extern thread_local unsigned char {n}[{size}] __attribute__((alias("{first}")));' for n in others]
-    lines += [
-        'extern "C" __attribute__((visibility("hidden"))) unsigned char* cuda_emulator_dynamic_shared() {',
-        f"    return {first};",
-        "}",
-    ]
-    return 'extern "C" {\n' + "\n".join(lines[: 1 + len(others)]) + "\n}\n" + "\n".join(lines[1 + len(others) :]) + "\n"
+    size = "[(227 << 10) + 1024]"  # SharedMemory::largest + guard
+    aliases = [f'extern thread_local unsigned char {n}{size} __attribute__((alias("{first}")));' for n in others]
+    return "\n".join(
+        [
+            'extern "C" {',
+            f"alignas(1024) thread_local unsigned char {first}{size};",
+            *aliases,
+            '__attribute__((visibility("hidden")))',
+            f"unsigned char* cuda_emulator_dynamic_shared() {{ return {first}; }}",
+            "}",
+            "",
+        ]
+    )
 
 
 def build_library(
     code: str, options: Sequence[str] = (), name: str = "kernel.cu"
 ) -> tuple[ctypes.CDLL, dict[str, Signature]]:
     """The library of a CUDA source, from the cache where it is there, and its kernels' signatures."""
-    library = ctypes.CDLL(str(_library_file(code, tuple(options), name, _FLAGS)))
+    library = ctypes.CDLL(str(library_file(code, options, name)))
     library.cuda_emulator_kernels.restype = ctypes.c_char_p
     signatures = {}
     for line in library.cuda_emulator_kernels().decode().splitlines():

@@ -5,9 +5,9 @@
     softmax((rows,), (256,), (x, y, np.int32(width)), shared_mem=256 * 4)
 
 The kernels are compiled by the C++ compiler ($CXX, c++, g++ or clang++) with the headers of csrc/cuda_emulator/, on
-first use, and kept in the user's cache folder under the hash of all that went in. A launch is checked where a GPU's would
-go wrong in silence: number, kind and size of the arguments, limits of grid, block and shared memory. What a kernel
-itself does wrong (deadlock, divergent barrier, ...) raises KernelError, which names file and line.
+first use, and kept in the user's cache folder under the hash of all that went in. A launch is checked where a GPU's
+would go wrong in silence: number, kind and size of the arguments, limits of grid, block and shared memory. What a
+kernel itself does wrong (deadlock, divergent barrier, ...) raises KernelError, which names file and line.
 
 A right kernel gives the same in every order of threads and blocks:
 
@@ -27,9 +27,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .build import Signature, build_library
+from .build import Signature, build_library, compiler
 
-__all__ = ["Function", "KernelError", "RawModule", "Schedule", "empty", "schedule"]
+__all__ = ["REASON", "Function", "KernelError", "RawModule", "Schedule", "current_schedule", "empty", "schedule"]
+
+
+def _why_not() -> str:
+    try:
+        compiler()
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+REASON = _why_not()  # why nothing can be run here; empty where it can
 
 _DEFAULT_SHARED, _MOST_SHARED = 48 << 10, 227 << 10  # bytes a block gets without asking; with asking, on an H100
 
@@ -87,7 +98,7 @@ def schedule(order: str | None = None, seed: int | None = None, os_threads: int 
 
 
 def empty(shape, dtype=np.float32) -> np.ndarray:
-    """An uninitialised array whose address is a multiple of 256 bytes, as cudaMalloc's are (wmma needs 32, float4 16)."""
+    """An uninitialised array at a multiple of 256 bytes, where cudaMalloc's are too (wmma needs 32, float4 16)."""
     dtype = np.dtype(dtype)
     count = int(np.prod(shape, dtype=np.int64))
     memory = np.empty(count * dtype.itemsize + 256, np.uint8)
@@ -111,7 +122,7 @@ class RawModule:
         """The kernel of that name. Raises ValueError where the source has none."""
         if name not in self.signatures:
             known = ", ".join(sorted(self.signatures)) or "none"
-            raise ValueError(f"{self.name} has no kernel {name!r}; its extern \"C\" kernels: {known}")
+            raise ValueError(f'{self.name} has no kernel {name!r}; its extern "C" kernels: {known}')
         return Function(self.library, self.signatures[name])
 
 
@@ -127,6 +138,15 @@ class _Launch(ctypes.Structure):  # csrc/cuda_emulator/launch.h
         ("message", ctypes.c_char_p),
         ("message_bytes", ctypes.c_uint64),
     ]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A launch that has been checked: three sizes each, and every argument's value as an array of one element."""
+
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    values: list[np.ndarray]
 
 
 class Function:
@@ -146,6 +166,25 @@ class Function:
         self._launch.argtypes = [ctypes.POINTER(_Launch)]
 
     def __call__(self, grid, block, args, *, shared_mem: int = 0, stream=None) -> None:
+        ready = self.prepare(grid, block, args, shared_mem)
+        plan = current_schedule()
+        message = ctypes.create_string_buffer(4096)
+        launch = _Launch(
+            grid=ready.grid,
+            block=ready.block,
+            shared_bytes=shared_mem,
+            arguments=(ctypes.c_void_p * len(ready.values))(*[value.ctypes.data for value in ready.values]),
+            seed=plan.seed,
+            order=Schedule.ORDERS.index(plan.order),
+            os_threads=plan.os_threads,
+            message=ctypes.cast(message, ctypes.c_char_p),
+            message_bytes=len(message),
+        )
+        if self._launch(ctypes.byref(launch)):
+            raise KernelError(f"{message.value.decode(errors='replace')} in kernel {self.name}")
+
+    def prepare(self, grid, block, args, shared_mem: int) -> Prepared:
+        """All that is checked before a launch. Raises TypeError or ValueError."""
         grid = self._three("grid", grid, (2**31 - 1, 65535, 65535))
         block = self._three("block", block, (1024, 1024, 64))
         threads = block[0] * block[1] * block[2]
@@ -155,22 +194,7 @@ class Function:
         if not 0 <= shared_mem <= most:
             hint = "; set max_dynamic_shared_size_bytes first" if 0 <= shared_mem <= _MOST_SHARED else ""
             raise ValueError(f"{self.name}: shared_mem={shared_mem}; it may have at most {most} bytes{hint}")
-        values = self._values(args)
-        plan = current_schedule()
-        message = ctypes.create_string_buffer(4096)
-        launch = _Launch(
-            grid=grid,
-            block=block,
-            shared_bytes=shared_mem,
-            arguments=(ctypes.c_void_p * len(values))(*[v.ctypes.data for v in values]),
-            seed=plan.seed,
-            order=Schedule.ORDERS.index(plan.order),
-            os_threads=plan.os_threads,
-            message=ctypes.cast(message, ctypes.c_char_p),
-            message_bytes=len(message),
-        )
-        if self._launch(ctypes.byref(launch)):
-            raise KernelError(f"{message.value.decode(errors='replace')} in kernel {self.name}")
+        return Prepared(grid, block, self._values(args))
 
     def _three(self, what, sizes, most):
         sizes = (sizes,) if isinstance(sizes, int | np.integer) else tuple(sizes)
@@ -186,4 +210,6 @@ class Function:
         parameters = self.signature.parameters
         if len(args) != len(parameters):
             raise TypeError(f"{self.name} takes {len(parameters)} arguments, {len(args)} were given: {self.signature}")
-        return [p.value(arg, f"{self.name}: argument {i}, `{p.text}`") for i, (p, arg) in enumerate(zip(parameters, args))]
+        return [
+            p.value(arg, f"{self.name}: argument {i}, `{p.text}`") for i, (p, arg) in enumerate(zip(parameters, args))
+        ]
