@@ -73,14 +73,15 @@ def onnx_runtime(format, rows, weights):
             scale = np.abs(blocks).max(-1) / 7
             codes = (np.rint(blocks / scale[..., None]) + 8).astype(np.uint8)
             arrays = {"w": codes[..., ::2] | codes[..., 1::2] << 4, "s": scale.reshape(-1)}
-            inputs, options = ["x", f"w{i}", f"s{i}"], {"K": K, "N": N, "bits": 4, "block_size": 32, "accuracy_level": 4}
-            operator = "MatMulNBits"
+            inputs, operator = ["x", f"w{i}", f"s{i}"], "MatMulNBits"
+            options = {"K": K, "N": N, "bits": 4, "block_size": 32, "accuracy_level": 4}
         constants += [numpy_helper.from_array(a, f"{name}{i}") for name, a in arrays.items()]
         nodes.append(helper.make_node(operator, inputs, [f"y{i}"], domain="com.microsoft", **options))
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, (rows, K))
     outputs = [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, (rows, N)) for i in range(weights)]
     imports = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(helper.make_graph(nodes, "g", [x], outputs, constants), opset_imports=imports, ir_version=9)
+    graph = helper.make_graph(nodes, "products", [x], outputs, constants)
+    model = helper.make_model(graph, opset_imports=imports, ir_version=9)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     options.log_severity_level = 3
@@ -133,7 +134,8 @@ def row(name, found, work, unit, target, peers):
     }
     for peer in peers:
         theirs = found.get(peer)
-        shown[f"{peer} ms"] = f"{theirs.seconds * 1e3:.2f} (best {theirs.best * 1e3:.2f})" if theirs else "not installed"
+        spent = theirs and f"{theirs.seconds * 1e3:.2f} (best {theirs.best * 1e3:.2f})"
+        shown[f"{peer} ms"] = spent or "not installed"
     there = [found[peer] for peer in peers if peer in found]
     if there:
         best = min(there, key=lambda measured: measured.seconds)

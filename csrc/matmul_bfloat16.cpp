@@ -1,6 +1,6 @@
 // matmul.cpp with one change of view: what is packed is not numbers but pairs of neighbours in k, two bfloat16 in 32
-// bits. One instruction (vdpbf16ps) multiplies 16 pairs by a pair and adds both products to each sum: twice the products
-// of a float FMA, on half the bytes. The conversion happens while packing, which has to touch every number anyway, so
+// bits. One instruction (vdpbf16ps) multiplies 16 pairs by a pair and adds both products to each sum: twice what a float
+// FMA does, on half the bytes. The conversion happens while packing, which has to touch every number anyway, so
 // it is nearly free. Without the instruction each pair is taken apart and costs two FMAs: the same result, no gain.
 #include "matmul_bfloat16.hpp"
 

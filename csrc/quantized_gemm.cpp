@@ -36,38 +36,45 @@ constexpr long FEW = 16;                     // rows for which a weight is not u
 // zeros behind the last; sums, if wanted, are those of each `group` codes, `sum_step` apart.
 float quantize_row(long K, const float* x, float scale, int8_t* codes, long step, bool pad, int32_t* sums, long group,
                    long sum_step) {
-    vec<float> largest = {}, poison = {};
-    for (long k = 0; k < K; k += L) {
-        const vec<float> v = K - k >= L ? load(x + k) : load_n<float>(x + k, int(K - k));
-        largest = vmax(vabs(v), largest);
-        poison += v * 0.f;  // NaN if any of them is NaN or infinite
-    }
-    const bool finite = hsum(poison) == 0;
-    if (scale <= 0) scale = hmax(largest) / 127.f;
-    if (!finite) scale = __builtin_nanf("");
+    // As integers the bits of |x| are ordered like |x|, and those of infinity and NaN come last.
+    ints<float> top[4] = {};
+    auto widen = [](ints<float>& t, vec<float> v) {
+        const ints<float> size = bits<float>(vabs(v));
+        t = size > t ? size : t;
+    };
+    long start = 0;
+    for (; start + 4 * L <= K; start += 4 * L)
+        for (int j = 0; j < 4; j++) widen(top[j], load(x + start + j * L));
+    for (; start < K; start += L) widen(top[0], load_n<float>(x + start, int(smaller(K - start, long(L)))));
+    for (int j = 1; j < 4; j++) top[0] = top[j] > top[0] ? top[j] : top[0];
+    const int32_t largest = hmax(top[0]);
+    if (scale <= 0) scale = __builtin_bit_cast(float, largest) / 127.f;
+    if (largest >= 0x7f800000) scale = __builtin_nanf("");
     if (scale < 0x1p-126f) scale = 0;  // its inverse might be infinite
     const bool usable = scale > 0 && scale <= 3.4028234e38f;
     const float inverse = usable ? 1.f / scale : 0.f;
     const vec<float> round = splat<float>(12582912.f);  // 1.5 2²³: adding it rounds to integers, ties to even
-    int32_t sum = 0;
+    typedef int8_t Bytes __attribute__((vector_size(L)));
+    ints<float> sum = {};
     for (long k = 0; k < K; k += CHUNK) {
-        int32_t whole[CHUNK];
+        int8_t chunk[CHUNK], *to = codes + k / CHUNK * step;
+        const bool direct = pad || K - k >= CHUNK;
+#pragma GCC unroll 8
         for (int i = 0; i < CHUNK; i += L) {
             const long left = K - k - i;
-            const vec<float> v = left >= L ? load(x + k + i) : left > 0 ? load_n<float>(x + k + i, int(left)) : vec<float>{};
+            const vec<float> v = left >= L ? load(x + k + i) : load_n<float>(x + k + i, int(larger(left, 0L)));
             vec<float> q = vmin(vmax(v * inverse, splat<float>(-127.f)), splat<float>(127.f));
             q = (usable ? q : vec<float>{}) + round;
             const ints<float> n = bits<float>(q) - bits<float>(round);
-            __builtin_memcpy(whole + i, &n, sizeof n);
+            const Bytes narrow = __builtin_convertvector(n, Bytes);
+            __builtin_memcpy((direct ? to : chunk) + i, &narrow, L);
+            sum += n;
         }
-        int8_t* to = codes + k / CHUNK * step;
-        const int count = pad ? int(CHUNK) : int(smaller(CHUNK, K - k));
-        for (int i = 0; i < count; i++) to[i] = int8_t(whole[i]);
-        for (int i = 0; i < CHUNK; i++) sum += whole[i];
+        if (!direct) __builtin_memcpy(to, chunk, size_t(K - k));
         if (sums && ((k + CHUNK) % group == 0 || k + CHUNK >= K)) {
-            *sums = sum;
+            *sums = hsum(sum);
             sums += sum_step;
-            sum = 0;
+            sum = ints<float>{};
         }
     }
     return scale;
@@ -259,7 +266,8 @@ void multiply_integers(const QuantizedProduct<float>& p) {
     // Items: a pair of panels times a strip of x, whose codes stay in the L2 cache for all pairs, but so high that
     // unpacking for it is little work beside its products.
     const long height = smaller(larger(400000 / larger(w.K, 1L), 96L), 384L);
-    const long columns = divide_up(panels_of(w), long(PANELS)), strips = divide_up(p.M, height), items = columns * strips;
+    const long columns = divide_up(panels_of(w), long(PANELS)), strips = divide_up(p.M, height);
+    const long items = columns * strips;
     const double work = double(p.M) * WIDTH * double(larger(w.K, 1L)) / double(strips);
     parallel_for(items, larger(1L, long(2e6 / work)), [&](long begin, long end, int thread) {
         Stream stream;
@@ -345,7 +353,7 @@ void multiply_floats(const QuantizedProduct<float>& p) {
     constexpr long depth = 256;
     const QuantizedWeight& w = p.weight;
     const long columns = divide_up(panels_of(w), long(PANELS)), strips = divide_up(p.M, 192), items = columns * strips;
-    const long slab_bytes = aligned(depth * WIDTH * 4), space = aligned(PANEL * depth * 4 + 1024);  // or blocks, or a row
+    const long slab_bytes = aligned(depth * WIDTH * 4), space = aligned(PANEL * depth * 4 + 1024);
     auto* scratch = static_cast<uint8_t*>(thread_scratch(size_t(thread_count() * (slab_bytes + space))));
     const double work = double(p.M) * WIDTH * double(larger(w.K, 1L)) / double(strips);
     parallel_for(items, larger(1L, long(1e6 / work)), [&](long begin, long end, int thread) {

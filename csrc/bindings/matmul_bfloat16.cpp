@@ -19,7 +19,8 @@ Matrix<const float> dense(py::array& x, int rows_axis) {
 
 py::array matmul_bfloat16(py::array a, py::array b) {
     const char* name = "matmul_bfloat16";
-    if (!is<float>(a)) unsupported("matmul_bfloat16: the native kernel takes float32, got " + std::string(py::str(a.dtype())));
+    if (!is<float>(a))
+        unsupported("matmul_bfloat16: the native kernel takes float32, got " + std::string(py::str(a.dtype())));
     check_dtype<float>(name, "b", b);
     check_rank(name, "a", a, 2);
     check_rank(name, "b", b, 2);

@@ -31,7 +31,8 @@ class QuantizedLinear(Module):
     @property
     def weight(self) -> QuantizedWeight:
         """The weight, a view of the module's bytes."""
-        return QuantizedWeight(self.format, (self.out_features, self.in_features), self.data.data, self.group, self.layout)
+        shape = self.out_features, self.in_features
+        return QuantizedWeight(self.format, shape, self.data.data, self.group, self.layout)
 
     def forward(self, x):
         return quantized_gemm(x, self.weight, self.bias, inputs=self.inputs)

@@ -14,7 +14,8 @@ def _wide(dtype):
 def quantize_rows(x, scale=None):
     """codes = round(x · (1/scale)), ties to even, within ±127; scale = max |x| / 127 of each row unless it is given.
 
-    Worked out in float32 whatever the dtype of x, by operations that IEEE 754 rounds exactly: the same codes everywhere.
+    Worked out in float32 whatever the dtype of x, by operations that IEEE 754 rounds exactly: the same codes
+    everywhere.
     """
     with np.errstate(all="ignore"):
         x = x.astype(np.float32)
