@@ -2,9 +2,9 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: help learn test build bench peers lint format clean
+.PHONY: help learn test build bench gpu peers lint format clean
 
-help learn test build bench peers lint format clean:
+help learn test build bench gpu peers lint format clean:
 	@$(PYTHON) start.py $@ $(ARGS)
 
 .DEFAULT_GOAL := help

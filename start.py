@@ -5,6 +5,7 @@
     python3 start.py test      the gradients proved, then every test (arguments go to pytest: -k softmax -x)
     python3 start.py build     compile the C++ kernels again
     python3 start.py bench     speed beside PyTorch (bench training, bench attention: only that one)
+    python3 start.py gpu       the CUDA kernels checked and timed on your GPU: benchmarks/RESULTS_GPU.md
     python3 start.py peers     the tests that compare with PyTorch
     python3 start.py lint      ruff, and the rule that imports go down only
     python3 start.py format    ruff puts the code into shape
@@ -12,13 +13,14 @@
 
 The first run makes .venv and installs into it, a minute or two; the next starts at once. Without a C++ compiler
 everything runs on the NumPy kernels; MINITRANSFORMER_REQUIRE_NATIVE=1 makes that an error. bench and peers install
-PyTorch, some 200 MB; nothing else needs it.
+PyTorch, some 200 MB; gpu installs CuPy with NVIDIA's libraries, about a gigabyte. Nothing else needs them.
 """
 
 # This file has to parse on Python 3.8, to tell people in one line that 3.11 is needed.
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import hashlib
 import importlib.util
@@ -446,6 +448,23 @@ def bench(arguments):
     return max([call(PYTHON, "-m", f"benchmarks.{name}", *arguments) for name in names])
 
 
+def gpu(arguments):
+    return call(PYTHON, "-m", "benchmarks.gpu", *arguments)
+
+
+def gpu_problem():
+    """Why `gpu` cannot work here, found before anything is installed for it; "" when there is a driver."""
+    for name in ("nvcuda.dll",) if WINDOWS else ("libcuda.so.1", "libcuda.so"):
+        try:
+            ctypes.CDLL(name)
+            return ""
+        except OSError:
+            pass
+    return "no NVIDIA driver was found: `gpu` needs a GPU and its driver (580 or newer, for CUDA 13). Without one, " + (
+        "`python -m benchmarks.gpu --device cuda-emulated --small --out out/gpu.md` runs the same kernels on the CPU"
+    )
+
+
 def peers(arguments):
     return call(PYTHON, "-m", "pytest", "-m", "peers", *arguments)
 
@@ -476,6 +495,7 @@ COMMANDS = {
     "test": (test, ("test",)),
     "build": (build, ()),
     "bench": (bench, ("peers",)),
+    "gpu": (gpu, ("cuda",)),
     "peers": (peers, ("test", "peers")),
     "lint": (lint, ("dev",)),
     "format": (reformat, ("dev",)),
@@ -503,6 +523,9 @@ def main(argv):
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
+    if argv[0] == "gpu" and gpu_problem():
+        screen.say("start.py: " + gpu_problem())
+        return 2
     command, extras = COMMANDS[argv[0]]
     try:
         if extras is not None:

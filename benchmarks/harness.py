@@ -8,6 +8,7 @@ others sleep. What is reported is the ratio of the medians, with the spread of t
 from __future__ import annotations
 
 import argparse
+import ctypes
 import datetime
 import importlib
 import importlib.metadata
@@ -28,13 +29,15 @@ THREADS = 2
 
 @dataclass
 class Measured:
-    """One implementation of one job. seconds: the median of a call; memory: its process's peak resident MB."""
+    """One implementation of one job. seconds: the median of a call; memory: its process's peak resident MB, of which
+    `growth` came after the inputs were made (Linux; elsewhere 0)."""
 
     label: str
     seconds: float
     best: float
     rounds: list[float]
     memory: float
+    growth: float = 0.0
 
 
 def interleaved(setups: dict[str, tuple], rounds: int = 15, slice_seconds: float = 0.4) -> dict[str, Measured]:
@@ -73,7 +76,7 @@ def interleaved(setups: dict[str, tuple], rounds: int = 15, slice_seconds: float
     for label in times:
         workers[label][1].send(None)
         memory = workers[label][1].recv()
-        found[label] = Measured(label, statistics.median(times[label]), min(times[label]), times[label], memory)
+        found[label] = Measured(label, statistics.median(times[label]), min(times[label]), times[label], *memory)
     for process, _ in workers.values():
         process.join(timeout=20)
     return found
@@ -83,6 +86,7 @@ def _worker(pipe, target, arguments):
     try:
         module, function = target.split(":")
         job = getattr(importlib.import_module(module), function)(*arguments)
+        before = _forget_peak()
         job()
         start = time.perf_counter()
         job()
@@ -98,7 +102,18 @@ def _worker(pipe, target, arguments):
             job()
             spent.append(time.perf_counter() - start)
         pipe.send(spent)
-    pipe.send(_peak_memory())
+    peak = _peak_memory()
+    pipe.send((peak, peak - before if before else 0.0))
+
+
+def _forget_peak() -> float:
+    """What is resident now, in MB, from which the peak is counted anew; 0 where the system does not do that."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed while the inputs were made would be used again, unnoticed
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    except (OSError, AttributeError):
+        return 0.0
+    return _peak_memory()
 
 
 def _peak_memory() -> float:

@@ -28,6 +28,7 @@ def jobs():
     _, rms = kernels.rms_norm_forward(x, w, 1e-5)
     y = kernels.softmax(x, -1)
     _, logits_lse = kernels.cross_entropy_forward(logits, targets)
+    quantized = kernels.quantized_weight.QuantizedWeight.quantize(up, "int8").panels()
     each = np.full(ROWS, 1 / ROWS, np.float32)
     p, g, m, s = (draw(1_000_000) for _ in range(4))
     s **= 2
@@ -35,6 +36,9 @@ def jobs():
     return {
         "matmul": lambda: kernels.matmul(x, up.T),
         "linear": lambda: kernels.linear(x, up),
+        "matmul_bfloat16": lambda: kernels.matmul_bfloat16(x, up.T),
+        "quantize_rows": lambda: kernels.quantize_rows(x),
+        "quantized_gemm, int8": lambda: kernels.quantized_gemm(x, quantized, inputs="int8"),
         "linear_backward": lambda: kernels.linear_backward(dhidden, x, up),
         "attention_forward": lambda: kernels.attention_forward(q, k, v, scale=0.125, causal=True),
         "attention_backward": lambda: kernels.attention_backward(do, q, k, v, o, lse, scale=0.125, causal=True),

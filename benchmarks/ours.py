@@ -36,20 +36,34 @@ def training_step(layers, heads, width, context, batch, vocabulary, kernels="nat
     return step
 
 
-def attention(B, H, T, d, backward, kernels="native"):
-    """Causal attention through the engine, forward or forward + backward."""
+def attention(B, H, T, d, backward, options=None, kernels="native"):
+    """Causal attention through the engine, forward or forward + backward. Options: `window`, `groups`."""
     _kernels(kernels)
-    generator = mt.Generator(0)
-    q, k, v = (mt.Tensor(generator.normal((B, H, T, d)), requires_grad=backward) for _ in range(3))
+    options = dict(options or {})
+    groups, generator = options.pop("groups", H), mt.Generator(0)
+    q, k, v = (mt.Tensor(generator.normal((B, n, T, d)), requires_grad=backward) for n in (H, groups, groups))
     do = generator.normal((B, H, T, d))
 
     def job():
-        o = mt.scaled_dot_product_attention(q, k, v, is_causal=True)
+        o = mt.scaled_dot_product_attention(q, k, v, is_causal=True, **options)
         if backward:
             q.grad = k.grad = v.grad = None
             o.backward(do)
 
     return job
+
+
+def decoding(B, H, G, T, d, page=None):
+    """One token for each of B texts of T tokens: from shuffled pages, or from keys in one piece."""
+    _kernels("native")
+    generator = mt.Generator(0)
+    q, k, v = (mt.Tensor(generator.normal(shape)) for shape in ((B, H, 1, d), (B, G, T, d), (B, G, T, d)))
+    if page is None:
+        return lambda: mt.scaled_dot_product_attention(q, k, v, is_causal=True)
+    table = generator.permutation(B * T // page).reshape(B, T // page)
+    keys, values = (mt.Tensor(x.numpy().reshape(-1, G, page, d)) for x in (k, v))
+    lengths = np.full(B, T)
+    return lambda: mt.paged_attention(q, keys, values, table, lengths)
 
 
 def op_overhead(backward, ops=200):
@@ -115,19 +129,20 @@ def sparse_feed_forward(tokens, width, hidden, active, options):
     `gathered_linear` with all rows reads a matrix 1.4 times as fast as `linear` does."""
     _kernels("native")
     layers, inputs = _sparse_layers(width, hidden, active or 1.0, options, copies=2)
-    x, turn = inputs[:tokens], [0]
+    turn = [0]
     everything = np.arange(hidden)[None]
     kernels = mt.kernels
 
-    def dense(layer):
+    def dense(layer, x):
         gate, up = (kernels.gathered_linear(x, w.data, everything) for w in (layer.gate, layer.up))
         return kernels.gathered_sum(kernels.silu(gate) * up, layer.down.data, everything)
 
     def job():
-        turn[0] = (turn[0] + 1) % len(layers)
-        layer = layers[turn[0]]
+        turn[0] += 1
+        layer, start = layers[turn[0] % len(layers)], turn[0] % 16 * tokens  # other tokens, other rows
+        x = inputs[start : start + tokens]
         if active is None:
-            return dense(layer)
+            return dense(layer, x)
         with mt.no_grad():
             return layer(mt.Tensor(x))
 

@@ -55,16 +55,19 @@ def training_step(layers, heads, width, context, batch, vocabulary):
     return step
 
 
-def attention(B, H, T, d, backward):
-    """Causal scaled_dot_product_attention, forward or forward + backward."""
+def attention(B, H, T, d, backward, options=None):
+    """Causal scaled_dot_product_attention, forward or forward + backward. Options: `groups` of key/value heads."""
     import torch
 
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
-    q, k, v, do = (torch.randn(B, H, T, d, requires_grad=i < 3 and backward) for i in range(4))
+    groups = (options or {}).get("groups", H)
+    heads = (H, groups, groups, H)
+    q, k, v, do = (torch.randn(B, n, T, d, requires_grad=i < 3 and backward) for i, n in enumerate(heads))
+    grouped = {"enable_gqa": True} if groups < H else {}
 
     def job():
-        o = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        o = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, **grouped)
         if backward:
             q.grad = k.grad = v.grad = None
             o.backward(do)
@@ -79,3 +82,18 @@ def topk(n, k):
     torch.set_num_threads(THREADS)
     x = torch.randn(n, n)
     return lambda: torch.topk(x, k)
+
+
+def decoding(B, H, G, T, d):
+    """One token for each of B texts of T tokens."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    q, k, v = torch.randn(B, H, 1, d), torch.randn(B, G, T, d), torch.randn(B, G, T, d)
+
+    def job():
+        with torch.no_grad():
+            torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+    return job

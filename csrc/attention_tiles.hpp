@@ -81,7 +81,7 @@ template <class T, class U> U* head_of(const Heads<U>& x, long batch, long head)
 template <class T> Head<T> head_of(const AttentionInput<T>& in, long batch, long head) {
     constexpr long far = 1l << 40;  // beyond every key
     const Sight& sight = in.sight;
-    const long group = head / (in.heads / in.groups), paged = in.pages.table ? 0 : batch;
+    const long group = head / larger(1l, in.heads / in.groups), paged = in.pages.table ? 0 : batch;
     Head<T> x{};
     x.q = head_of<T>(in.q, batch, head), x.k = head_of<T>(in.k, paged, group), x.v = head_of<T>(in.v, paged, group);
     if (in.mask.data) x.mask = in.mask.data + batch * in.mask.batch + head * in.mask.head;

@@ -3,8 +3,8 @@
 // A concept (matmul, softmax ...) declares in <concept>.hpp a table of function pointers, `template <class T> struct
 // MatmulKernels`, and under it MT_KERNELS(MatmulKernels, matmul_kernels). Its <concept>.cpp is compiled once per
 // instruction set and defines mt::MT_ISA::matmul_kernels<T>() for float and double; callers write
-// mt::matmul_kernels<T>(), which is the fastest of them that this CPU runs. A concept that gains from instructions which
-// came after AVX-512 declares MT_KERNELS_UP_TO(avx512_vnni, ...) and is compiled for that as well.
+// mt::matmul_kernels<T>(), which is the fastest of them that this CPU runs. A concept that gains from later
+// instructions than those of AVX-512 declares MT_KERNELS_UP_TO(avx512_vnni, ...) and is compiled for that as well.
 #pragma once
 
 namespace mt {

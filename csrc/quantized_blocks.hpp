@@ -3,7 +3,7 @@
 //
 // A block holds one group of 16 rows: lines of 64 bytes, each with 4 neighbours along k of each of the 16 rows, then 16
 // scales (float16; float32 for int8), then 16 minima where the format has them. A code c of it stands for
-// scale · (c - zero) + minimum with one `zero` for the whole format, for the zero-points of int4_zero are worked into c.
+// scale · (c - zero) + minimum with one `zero` for a whole format: the zero-points of int4_zero are worked into c.
 #pragma once
 #include "quantized_weight.hpp"
 #include "dot4.hpp"

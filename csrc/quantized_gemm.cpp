@@ -36,36 +36,45 @@ constexpr long FEW = 16;                     // rows for which a weight is not u
 // zeros behind the last; sums, if wanted, are those of each `group` codes, `sum_step` apart.
 float quantize_row(long K, const float* x, float scale, int8_t* codes, long step, bool pad, int32_t* sums, long group,
                    long sum_step) {
-    vec<float> largest = {}, poison = {};
-    for (long k = 0; k < K; k += L) {
-        const vec<float> v = K - k >= L ? load(x + k) : load_n<float>(x + k, int(K - k));
-        largest = vmax(vabs(v), largest);
-        poison += v * 0.f;  // NaN if any of them is NaN or infinite
-    }
-    const bool finite = hsum(poison) == 0;
-    if (scale <= 0) scale = hmax(largest) / 127.f;
-    if (!finite) scale = __builtin_nanf("");
+    // As integers the bits of |x| are ordered like |x|, and those of infinity and NaN come last.
+    ints<float> top[4] = {};
+    auto widen = [](ints<float>& t, vec<float> v) {
+        const ints<float> size = bits<float>(vabs(v));
+        t = size > t ? size : t;
+    };
+    long start = 0;
+    for (; start + 4 * L <= K; start += 4 * L)
+        for (int j = 0; j < 4; j++) widen(top[j], load(x + start + j * L));
+    for (; start < K; start += L) widen(top[0], load_n<float>(x + start, int(smaller(K - start, long(L)))));
+    for (int j = 1; j < 4; j++) top[0] = top[j] > top[0] ? top[j] : top[0];
+    const int32_t largest = hmax(top[0]);
+    if (scale <= 0) scale = __builtin_bit_cast(float, largest) / 127.f;
+    if (largest >= 0x7f800000) scale = __builtin_nanf("");
+    if (scale < 0x1p-126f) scale = 0;  // its inverse might be infinite
     const bool usable = scale > 0 && scale <= 3.4028234e38f;
+    const float inverse = usable ? 1.f / scale : 0.f;
     const vec<float> round = splat<float>(12582912.f);  // 1.5 2²³: adding it rounds to integers, ties to even
-    int32_t sum = 0;
+    typedef int8_t Bytes __attribute__((vector_size(L)));
+    ints<float> sum = {};
     for (long k = 0; k < K; k += CHUNK) {
-        int32_t whole[CHUNK];
+        int8_t chunk[CHUNK], *to = codes + k / CHUNK * step;
+        const bool direct = pad || K - k >= CHUNK;
+#pragma GCC unroll 8
         for (int i = 0; i < CHUNK; i += L) {
             const long left = K - k - i;
-            const vec<float> v = left >= L ? load(x + k + i) : left > 0 ? load_n<float>(x + k + i, int(left)) : vec<float>{};
-            vec<float> q = v / (usable ? scale : 1.f);
-            q = vmin(vmax(usable ? q : vec<float>{}, splat<float>(-127.f)), splat<float>(127.f)) + round;
+            const vec<float> v = left >= L ? load(x + k + i) : load_n<float>(x + k + i, int(larger(left, 0L)));
+            vec<float> q = vmin(vmax(v * inverse, splat<float>(-127.f)), splat<float>(127.f));
+            q = (usable ? q : vec<float>{}) + round;
             const ints<float> n = bits<float>(q) - bits<float>(round);
-            __builtin_memcpy(whole + i, &n, sizeof n);
+            const Bytes narrow = __builtin_convertvector(n, Bytes);
+            __builtin_memcpy((direct ? to : chunk) + i, &narrow, L);
+            sum += n;
         }
-        int8_t* to = codes + k / CHUNK * step;
-        const int count = pad ? int(CHUNK) : int(smaller(CHUNK, K - k));
-        for (int i = 0; i < count; i++) to[i] = int8_t(whole[i]);
-        for (int i = 0; i < CHUNK; i++) sum += whole[i];
+        if (!direct) __builtin_memcpy(to, chunk, size_t(K - k));
         if (sums && ((k + CHUNK) % group == 0 || k + CHUNK >= K)) {
-            *sums = sum;
+            *sums = hsum(sum);
             sums += sum_step;
-            sum = 0;
+            sum = ints<float>{};
         }
     }
     return scale;
@@ -104,18 +113,27 @@ template <WeightFormat F> struct Nibbles {
     }
 };
 
-// values (R, WIDTH) = Σ over the groups of scale (Σ q c) + minimum Σ q, one panel's blocks from each of `panel` on.
+// The blocks of a tile's panels. While `turns` tiles use them, each asks for a part of those that come next: `ahead`
+// bytes further on.
+struct Stream {
+    const uint8_t* panel[PANELS];
+    long ahead[PANELS];
+    long turn, turns;
+};
+
+// values (R, WIDTH) = Σ over the groups of scale (Σ q c) + minimum Σ q; blocks are `size` bytes apart.
 template <int R, class Source>
-void integer_tile(long groups, long chunks, const int8_t* q, const int32_t* sums, const uint8_t* const* panel, long size,
+void integer_tile(long groups, long chunks, const int8_t* q, const int32_t* sums, const Stream& stream, long size,
                   float* values) {
     constexpr int per_panel = PANEL / L;
     vec<float> total[R][VECTORS] = {};
+    long due = stream.turn;
     for (long g = 0; g < groups; g++, sums += R) {
         const uint8_t *block[PANELS], *scales[PANELS];
         words sum[R][VECTORS], shift[VECTORS];
 #pragma GCC unroll 2
         for (int p = 0; p < PANELS; p++) {
-            block[p] = panel[p] + g * size;
+            block[p] = stream.panel[p] + g * size;
             scales[p] = block[p] + chunks * Source::chunk_bytes;
         }
 #pragma GCC unroll 4
@@ -140,11 +158,14 @@ void integer_tile(long groups, long chunks, const int8_t* q, const int32_t* sums
                     for (int v = 0; v < VECTORS; v++) dot4(sum[i][v], lines[v], inputs);
                 }
             }
-#pragma GCC unroll 2
-            for (int p = 0; p < PANELS; p++) {
-                block[p] += Source::chunk_bytes;
-                for (int i = 0; i < Source::chunk_bytes; i += 64) __builtin_prefetch(block[p] + 2048 + i);
+            if (due-- == 0) {
+                due = stream.turns - 1;
+                for (int p = 0; p < PANELS; p++)
+                    for (int i = 0; i < Source::chunk_bytes; i += 64)
+                        __builtin_prefetch(block[p] + stream.ahead[p] + i, 0, 2);  // into the L2 cache
             }
+#pragma GCC unroll 2
+            for (int p = 0; p < PANELS; p++) block[p] += Source::chunk_bytes;
         }
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) {
@@ -165,7 +186,7 @@ void integer_tile(long groups, long chunks, const int8_t* q, const int32_t* sums
         for (int v = 0; v < VECTORS; v++) store(values + i * WIDTH + v * L, total[i][v]);
 }
 
-using IntegerTile = void (*)(long, long, const int8_t*, const int32_t*, const uint8_t* const*, long, float*);
+using IntegerTile = void (*)(long, long, const int8_t*, const int32_t*, const Stream&, long, float*);
 template <class Source, int... R> constexpr IntegerTile pick_height(int height, std::integer_sequence<int, R...>) {
     constexpr IntegerTile tiles[] = {integer_tile<R + 1, Source>...};
     return tiles[height - 1];
@@ -242,28 +263,32 @@ void multiply_integers(const QuantizedProduct<float>& p) {
         }
     });
 
-    // Items: a pair of panels times some parts, so many that unpacking for them is little work beside the products.
-    const long columns = divide_up(panels_of(w), long(PANELS)), most = divide_up(192, whole ? WHOLE_ROWS : GROUP_ROWS);
-    const long strips = divide_up(parts, most), items = columns * strips;
+    // Items: a pair of panels times a strip of x, whose codes stay in the L2 cache for all pairs, but so high that
+    // unpacking for it is little work beside its products.
+    const long height = smaller(larger(400000 / larger(w.K, 1L), 96L), 384L);
+    const long columns = divide_up(panels_of(w), long(PANELS)), strips = divide_up(p.M, height);
+    const long items = columns * strips;
     const double work = double(p.M) * WIDTH * double(larger(w.K, 1L)) / double(strips);
     parallel_for(items, larger(1L, long(2e6 / work)), [&](long begin, long end, int thread) {
-        const uint8_t* panel[PANELS];
-        long ready = -1;
+        Stream stream;
         alignas(64) float values[WHOLE_ROWS * WIDTH];
         for (long item = begin; item < end; item++) {
-            const long column = item / strips, strip = item % strips;
+            const long column = item % columns, strip = item / columns;
             for (int k = 0; k < PANELS; k++) {  // the last of an odd number is computed twice
-                const long at = smaller(column * PANELS + k, panels_of(w) - 1);
+                const long last = panels_of(w) - 1, at = smaller(column * PANELS + k, last);
                 uint8_t* to = unpacked + thread * unpacked_bytes + k * groups * size;
-                if (!direct && ready != column) unpack(w, at, 0, chunks, to);
-                panel[k] = direct ? w.data + at * groups * size : to;
+                if (!direct) unpack(w, at, 0, chunks, to);
+                stream.panel[k] = direct ? w.data + at * groups * size : to;
+                stream.ahead[k] = direct ? (smaller(at + PANELS, last) - at) * groups * size : 0;
             }
-            ready = column;
+            const long from = parts * strip / strips, until = parts * (strip + 1) / strips;
+            stream.turns = until - from;
             const long j = column * WIDTH, width = smaller(w.N - j, long(WIDTH));
-            for (long part = parts * strip / strips; part < parts * (strip + 1) / strips; part++) {
+            for (long part = from; part < until; part++) {
+                stream.turn = part - from;
                 const long first = row_of(part), height = row_of(part + 1) - first;
                 pick_tile(w.format, direct, int(height))(groups, per_group, codes + first * chunks * CHUNK,
-                                                        sums + first * groups, panel, size, values);
+                                                        sums + first * groups, stream, size, values);
                 for (long i = 0; i < height; i++)
                     finish(values + i * WIDTH, scales[first + i], p.bias ? p.bias + j : nullptr, p.function, width,
                            p.y + (first + i) * w.N + j);
@@ -328,7 +353,7 @@ void multiply_floats(const QuantizedProduct<float>& p) {
     constexpr long depth = 256;
     const QuantizedWeight& w = p.weight;
     const long columns = divide_up(panels_of(w), long(PANELS)), strips = divide_up(p.M, 192), items = columns * strips;
-    const long slab_bytes = aligned(depth * WIDTH * 4), space = aligned(PANEL * depth * 4 + 1024);  // or blocks, or a row
+    const long slab_bytes = aligned(depth * WIDTH * 4), space = aligned(PANEL * depth * 4 + 1024);
     auto* scratch = static_cast<uint8_t*>(thread_scratch(size_t(thread_count() * (slab_bytes + space))));
     const double work = double(p.M) * WIDTH * double(larger(w.K, 1L)) / double(strips);
     parallel_for(items, larger(1L, long(1e6 / work)), [&](long begin, long end, int thread) {

@@ -6,7 +6,7 @@ namespace mt {
 
 enum class WeightFormat { int8, int4, int4_zero, q8_0, q4_0, q4_1, float16, bfloat16 };
 
-// data: blocks of one group each, of 1 row ("rows") or of 16 rows beside each other (`panels`), as many as N and K need.
+// data: blocks of one group each, of one row or, in `panels`, of 16 rows beside each other, as many as N and K need.
 struct QuantizedWeight {
     WeightFormat format;
     bool panels;

@@ -299,10 +299,10 @@ lesson.say(f"Your kernel inside the engine: {result}")
 # | here | there |
 # | --- | --- |
 # | one pass over blocks of keys | the loop of `attend`, a block of `KEYS` = 128 |
-# | `q @ k.mT * scale`, hidden keys to $-\infty$ | `scores`, `hide`; the factor is put into $q$ once, by `load_strip` |
+# | `q @ k.mT * scale`, hidden keys to $-\infty$ | `scores`; the factor is put into $q$ once, by `load_strip` |
 # | `higher`, `weight`, `rescale`, `total` | `online_softmax`; a SIMD lane is a query: lanes exchange nothing |
-# | `o = o * rescale + …` | `multiply`, then `product` |
-# | `o / total`, lse | `finish` |
+# | `o = o * rescale + …` | `multiply`, then `add_product` |
+# | `o / total`, lse | `finish_strip` |
 #
 # What it adds is about the machine: the tile of scores stays in the cache, blocks above the diagonal are never
 # computed, threads take work items by themselves. Backward computes each tile of $P$ again from lse: cheaper than the

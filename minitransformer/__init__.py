@@ -29,8 +29,9 @@ _LAZY_NAMES = {"gradcheck": "gradient_check"}
 globals().update(ops.FUNCTIONS)
 
 __all__ = [
-    "Device", "ElementWise", "Function", "Generator", "Tensor", "arange", "as_tensor", "checkpoint", "device", "enable_grad",
-    "full", "gradcheck", "is_grad_enabled", "kernels", "no_grad", "ones", "tensor", "zeros", *ops.FUNCTIONS, *_LAZY,
+    "Device", "ElementWise", "Function", "Generator", "Tensor", "arange", "as_tensor", "checkpoint", "device",
+    "enable_grad", "full", "gradcheck", "is_grad_enabled", "kernels", "no_grad", "ones", "tensor", "zeros",
+    *ops.FUNCTIONS, *_LAZY,
 ]  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from .function import OPS
 from .graph import enable_grad, run_backward
 from .kernels.contract import FLOATS
 from .kernels.devices import device as open_device
-from .kernels.devices import fetch, is_array
+from .kernels.devices import fetch, is_array, snapshot
 from .random import Generator
 from .tensor import Tensor, as_dtype
 
@@ -132,24 +132,22 @@ def _gradients(function, tensors, wanted, cotangent):
         start += y.size
         if y.requires_grad:
             run_backward(y, open_device(y.device).put(dy), retain_graph=i + 1 < len(outputs))
-    found = [
-        np.zeros(tensors[i].shape, tensors[i].dtype) if tensors[i].grad is None else fetch(tensors[i].grad) for i in wanted
-    ]
-    for i in wanted:
-        tensors[i].grad = None
+    found = []
+    for t in [tensors[i] for i in wanted]:
+        found.append(np.zeros(t.shape, t.dtype) if t.grad is None else fetch(t.grad))
+        t.grad = None
     return found
 
 
 def _check(function, tensors, wanted, tolerance, step, zero, generator):
-    before = [fetch(t.data.copy()) if t is not None else None for t in tensors]
+    before = [snapshot(t.data) for t in tensors if t is not None]
     base = _flat(_outputs(function, tensors))
     if not np.array_equal(base, _flat(_outputs(function, tensors)), equal_nan=True):
         raise ValueError(
             "gradcheck: two runs differ; give random ops a fresh Generator with a fixed seed inside the function"
         )
-    if any(
-        t is not None and not np.array_equal(fetch(t.data), b, equal_nan=True) for t, b in zip(tensors, before, strict=True)
-    ):
+    after = [fetch(t.data) for t in tensors if t is not None]
+    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(after, before, strict=True)):
         raise ValueError("gradcheck: the function edits its inputs in place")
     if not np.isfinite(base).all():
         return Result(False, math.inf, "finite differences", reason="the function is not finite at this input")
@@ -183,7 +181,7 @@ def _full(function, tensors, wanted, size, cotangent, tolerance, step, zero):
             row, column = np.unravel_index(difference.argmax(), difference.shape)
             error = float(difference.max())
             at = tuple(int(n) for n in np.unravel_index(column, x.shape))
-            worst = Worst(i, at, float(got[row, column]), float(expected[row, column]), fetch(x.copy()))
+            worst = Worst(i, at, float(got[row, column]), float(expected[row, column]), snapshot(x))
     return Result(bool(error <= tolerance), error, method, worst)
 
 
@@ -208,7 +206,7 @@ def _direction(function, tensors, wanted, cotangent, tolerance, step, zero, gene
     worst, error, method = None, 0.0, "finite differences, one direction"
     for position, i in enumerate(wanted):
         x, put = tensors[i].data, open_device(tensors[i].device).put
-        kept, direction = fetch(x.copy()), generator.normal(x.shape, dtype=np.float64)
+        kept, direction = snapshot(x), generator.normal(x.shape, dtype=np.float64)
         direction /= max(1.0, np.abs(direction).max(initial=0.0))
         sides = []
         for sign in (step, -step):
@@ -253,15 +251,14 @@ class Row:
 def check_ops(names=None, kernel_sets=None, dtypes=("float64", "float32"), device=None):
     """Yield a `Row` for each op × kernel set × dtype.
 
-    names: class names or function names of ops, None for all. kernel_sets: names or modules; None for all there are but
-    "cuda-emulated", which runs the kernels of "cuda" slowly. device: where the arrays live, "cpu" unless the set is
+    names: class names or function names of ops, None for all. kernel_sets: names or modules; None for
+    `everyday_sets()`. device: where the arrays live, "cpu" unless the set is
     "cuda". Ops without a kernel run the same array expressions everywhere and are checked once, under "numpy".
     Raises ValueError for an unknown op and for an op without samples.
     """
     from .ops.samples import SAMPLES
 
-    if kernel_sets is None:
-        kernel_sets = [name for name, why in kernels.available().items() if not why and name != "cuda-emulated"]
+    kernel_sets = everyday_sets() if kernel_sets is None else list(kernel_sets)
     for op in _selected(names):
         if op not in SAMPLES:
             raise ValueError(f"op {op} has no samples: add them to ops/samples.py, so that its gradient is checked")
@@ -270,6 +267,11 @@ def check_ops(names=None, kernel_sets=None, dtypes=("float64", "float32"), devic
             for dtype in dtypes:
                 place = open_device(device or ("cuda" if which == "cuda" else "cpu"))
                 yield _row(op, SAMPLES[op], which, label, as_dtype(dtype), place)
+
+
+def everyday_sets() -> list[str]:
+    """The kernel sets that a check is run on unless told: all there are, without the emulator, which compiles first."""
+    return [name for name, reason in kernels.available().items() if not reason and name != "cuda-emulated"]
 
 
 def _selected(names):

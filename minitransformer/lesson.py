@@ -177,7 +177,7 @@ class Lesson:
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
         table.add_row(
-            Padding(p.question, (0, 0, 0, 2)), said, Text(f"seen {_number(p.seen)} {p.unit}".rstrip(), "bold")
+            Padding(Text(p.question), (0, 0, 0, 2)), said, Text(f"seen {_number(p.seen)} {p.unit}".rstrip(), "bold")
         )
         self.console.print(table)
         if not p.within:

@@ -1,9 +1,8 @@
 """A tensor is an array and the memory of how it was made.
 
-`.data` is the array (NumPy, or CuPy on a GPU), `.grad` an array too, once `backward()` has run. A tensor lives where its
-array does, and moves by `.to(device)` only. Edits through `.data`
-are not checked; edits through the tensor (`x[0] = 1`, `x.add_(y)`) are counted, and `backward()` refuses to use an
-array that was edited after it had been saved.
+`.data` is the array (NumPy, or CuPy on a GPU), `.grad` an array too, once `backward()` has run. A tensor lives where
+its array does, and moves by `.to(device)` only. Edits through `.data` are not checked; edits through the tensor
+(`x[0] = 1`, `x.add_(y)`) are counted, and `backward()` refuses to use an array that was edited after it had been saved.
 """
 
 from __future__ import annotations
@@ -147,8 +146,8 @@ class Tensor:
     def backward(self, gradient=None, retain_graph: bool = False) -> None:
         """Fill `.grad` of every leaf that this tensor depends on, adding to what is there.
 
-        gradient: the cotangent, an array or tensor of this tensor's shape, or one number for all elements; it may be left
-        out for a tensor with one element.
+        gradient: the cotangent, an array or tensor of this tensor's shape, or one number for all elements; 1 unless
+        given, for a tensor with one element.
         Raises RuntimeError where nothing was recorded or the graph has been used and freed.
         """
         if not self.requires_grad:

@@ -19,7 +19,8 @@ HeldWeight weight_of(const py::object& object) {
     HeldWeight held;
     QuantizedWeight& w = held.weight;
     try {
-        const auto format = object.attr("format").cast<std::string>(), layout = object.attr("layout").cast<std::string>();
+        const auto format = object.attr("format").cast<std::string>();
+        const auto layout = object.attr("layout").cast<std::string>();
         size_t at = 0;
         while (at < names.size() && format != names[at]) at++;
         if (at == names.size()) wrong("has the unknown format " + format);
@@ -37,7 +38,7 @@ HeldWeight weight_of(const py::object& object) {
     const py::array& data = held.data;
     if (data.ndim() != 1 || data.itemsize() != 1 || (data.shape(0) > 1 && data.strides(0) != 1))
         wrong("has data that are not contiguous bytes");
-    // Every length below is a positive int64 that cannot wrap: rows and bytes of a row are bounded before they multiply.
+    // No length below can wrap: rows and bytes of a row are bounded before they multiply.
     constexpr long large = 1L << 40;
     if (w.N < 0 || w.K < 0 || w.N > large || w.K > large) wrong("has the impossible shape " + text({w.N, w.K}));
     const bool half = w.format >= WeightFormat::float16, bytes = w.format == WeightFormat::int8 ||
@@ -71,9 +72,6 @@ float scale_of(const char* routine, const char* name, const std::optional<double
     return rounded;
 }
 
-// x (..., K) as rows side by side, copied first where they are not.
-py::array rows(const py::array& x) { return contiguous<float>(x); }
-
 py::array quantized_gemm(const py::array& x, const py::object& weight, OptionalArray bias,
                          const std::optional<std::string>& activation, const std::string& inputs,
                          const std::optional<double>& input_scale) {
@@ -105,7 +103,7 @@ py::array quantized_gemm(const py::array& x, const py::object& weight, OptionalA
     if (integer && w.format == WeightFormat::int8 && w.K > 1L << 17)
         unsupported("quantized_gemm: sums of more than 2**17 products of int8 do not fit 32 bits");
     const float scale = scale_of(name, "input_scale", input_scale);
-    const py::array in = rows(x);
+    const py::array in = contiguous<float>(x);
     shape.back() = w.N;
     py::array y = empty<float>(shape);
     long M = 1;
@@ -120,7 +118,7 @@ py::tuple quantize_rows(const py::array& x, const std::optional<double>& scale) 
     check_float32("quantize_rows", "x", x);
     check_rank("quantize_rows", "x", x, 1);
     const float given = scale_of("quantize_rows", "scale", scale);
-    const py::array in = rows(x);
+    const py::array in = contiguous<float>(x);
     Shape shape = shape_of(x);
     py::array codes = empty<int8_t>(shape);
     const long K = shape.back();

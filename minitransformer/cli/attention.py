@@ -38,7 +38,9 @@ def configure(parser):
         help="the page; the figures go to a folder of its name beside it (out/attention.html)",
     )
     parser.add_argument("--grid", action="store_true", help="only the figure with all heads, not one for each")
-    parser.add_argument("--kernels", metavar="NAME", help="numpy, native, or FILE.py with kernels of yours")
+    parser.add_argument(
+        "--kernels", metavar="NAME", help="numpy, native, cuda, cuda-emulated, or FILE.py with kernels of yours"
+    )
 
 
 def run(args):

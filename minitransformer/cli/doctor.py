@@ -75,7 +75,8 @@ class Findings:
         self.head("Kernels")
         available = kernels.available()
         for name, reason in available.items():
-            self.fact(name, reason or f"{len(_own_routines(name))} routines", not reason)
+            good = not reason if name in ("numpy", "native") else None if reason else True  # not everybody has a GPU
+            self.fact(name, reason or f"{len(_own_routines(name))} routines", good)
         self.fact("in use", kernels.current().name)
         if not available["native"]:
             self.fact("instruction set", native.isa())
@@ -155,6 +156,7 @@ def usable_processors() -> int:
 
 def _own_routines(name):
     with kernels.use(name) as table:
+        table = table.on(kernels.SERVES[name][0])
         return [routine for routine, source in table.source.items() if source == name]
 
 

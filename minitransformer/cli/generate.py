@@ -7,7 +7,7 @@ import sys
 
 from rich.text import Text
 
-from .options import add_model, model_path, non_negative, number, positive, probability, seed, using
+from .options import add_device, add_model, model_path, non_negative, number, positive, probability, seed, using
 from .screen import new_console, printable, shown
 
 
@@ -27,16 +27,22 @@ def configure(parser):
         "--top-p", type=probability, metavar="P", help="choose among the likeliest that make up P of the probability"
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="the same seed writes the same text (0)")
-    parser.add_argument("--kernels", metavar="NAME", help="numpy, native, or FILE.py with kernels of yours")
+    parser.add_argument(
+        "--kernels", metavar="NAME", help="numpy, native, cuda, cuda-emulated, or FILE.py with kernels of yours"
+    )
+    add_device(parser)
 
 
 def run(args):
+    from .. import kernels
     from ..inference import generate
     from ..random import Generator
     from ..training import load_model
 
     with using(args.kernels):
+        where = kernels.device(args.device)  # complains before anything is read
         model, tokenizer, checkpoint = load_model(model_path(args.model))
+        model.to(where)
         ids = prompt_ids(tokenizer, args.prompt)
         source = f"model {shown(checkpoint.path)}, step {checkpoint.info['step']:,}"
         new_console(stderr=True).print(Text(source, "quiet"), soft_wrap=True)  # stdout holds the text alone

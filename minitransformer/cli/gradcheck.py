@@ -22,7 +22,9 @@ WIDEST = 20  # of the kernels' column, which the name of one's own file may need
 def configure(parser):
     parser.add_argument("ops", nargs="*", metavar="OP", help="ops by name (softmax, LayerNorm, …); all when left out")
     parser.add_argument(
-        "--kernels", metavar="NAME", help="numpy, native, or FILE.py with kernels of yours; all sets when left out"
+        "--kernels",
+        metavar="NAME",
+        help="numpy, native, cuda, cuda-emulated, or FILE.py with kernels of yours; all sets when left out",
     )
     parser.add_argument("--all", action="store_true", help="show the rows that were not run too")
     parser.add_argument(
@@ -35,7 +37,7 @@ def run(args):
 
     chosen = None if args.kernels is None else [load_kernels(args.kernels)]
     rows = check_ops(args.ops or None, chosen)
-    width = max(WIDTHS["kernels"], *(len(getattr(which, "__name__", "")) for which in chosen or [""]))
+    width = max(WIDTHS["kernels"], *(len(getattr(which, "__name__", which)) for which in chosen or [""]))
     rows = list(rows) if args.json else show(new_console(), rows, args.all, min(width, WIDEST))
     if args.json:
         print(json.dumps([as_json(row) for row in rows], indent=1))

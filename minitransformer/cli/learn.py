@@ -27,7 +27,9 @@ from ..practice import exercises, progress
 from .options import non_negative
 from .screen import marks, new_console, program, shown
 
-PARTS = ((1, "From a gradient to a GPT"), (5, "Looking inside, and learning well"))  # first lesson, title
+PARTS = (  # first lesson, title
+    (1, "From a gradient to a GPT"), (5, "Looking inside"), (6, "What makes it work"), (10, "Three kernels"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 __all__ = [
     "KernelError",
+    "add_device",
     "fraction",
     "load_kernels",
     "model_path",
@@ -182,6 +183,16 @@ def add_model(parser) -> None:
         dest="model",
         metavar="PATH",
         help="a run's folder, its name in out/, or a checkpoint file (the newest in out/)",
+    )
+
+
+def add_device(parser) -> None:
+    """The --device of the commands that compute with a model."""
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="where to compute: cpu, cuda (a GPU, through CuPy), or cuda-emulated, its kernels run by the CPU (cpu)",
     )
 
 

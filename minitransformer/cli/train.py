@@ -16,7 +16,7 @@ from rich.text import Text
 
 from .. import __version__, kernels
 from ..practice import milestones
-from .options import above_zero, fraction, non_negative, number, positive, seed, using, writing
+from .options import above_zero, add_device, fraction, non_negative, number, positive, seed, using, writing
 from .screen import facts, files, new_console, next_commands, shown
 
 # flag -> (field of GPTConfig or TrainingConfig, type, help); the defaults are those of the two
@@ -58,8 +58,11 @@ def configure(parser):
         "--recompute", action="store_true", help="keep only each block's input: less memory, a third more time"
     )
     parser.add_argument(
-        "--kernels", metavar="NAME", help="numpy, native, or FILE.py with kernels of yours (the fastest there is)"
+        "--kernels",
+        metavar="NAME",
+        help="numpy, native, cuda, cuda-emulated, or FILE.py with kernels of yours (the fastest there is)",
     )
+    add_device(parser)
     parser.add_argument("--out", metavar="DIR", help="where checkpoints, log and loss curve go (out/train-1, -2, …)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or with the newest in out/")
 
@@ -67,6 +70,7 @@ def configure(parser):
 def run(args):
     console = new_console()
     with using(args.kernels), writing(args.out or "out"):
+        kernels.device(args.device)  # complains before anything is read
         trainer = resumed(args, console) if args.resume else started(args, console)
         introduce(console, trainer)
         exercise, before = milestones.candidate(args.kernels), trainer.step
@@ -99,7 +103,7 @@ def started(args, console):
     text = read_text(args.text, context)
     tokenizer = new_tokenizer(args, text)
     trainer = assemble(text, tokenizer, training, recompute=args.recompute, sizes=sizes, folder=folder, console=console,
-                       keep_freed_memory=True, about=about)  # fmt: skip
+                       device=args.device, keep_freed_memory=True, about=about)  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     trainer.log.rewind(-1)  # what an earlier run left that never came to a checkpoint
     described = {
@@ -140,7 +144,8 @@ def resumed(args, console):
         raise ValueError(f"the run in {folder} is finished ({info['step']:,} steps): give more --steps to go on")
     text = read_text(args.text or about.get("text"), sizes["context"])
     trainer = assemble(text, load_tokenizer(checkpoint), TrainingConfig(**training), sizes=sizes, about=about,
-                       recompute=args.recompute, folder=folder, console=console, keep_freed_memory=True)  # fmt: skip
+                       recompute=args.recompute, device=args.device, folder=folder, console=console,
+                       keep_freed_memory=True)  # fmt: skip
     trainer.restore(checkpoint)
     console.print(Text(f"resuming {checkpoint.path} after step {trainer.step:,}"), soft_wrap=True)
     return trainer
@@ -200,6 +205,6 @@ def introduce(console, trainer) -> None:
         ("model", f"GPT, {count:,} parameters: {sizes}"),
         ("text", f"{train:,} tokens to train on, {validation:,} to validate; {c.vocab_size:,} different ones ({kind})"),
         ("steps", f"{t.steps:,} of {t.batch_size} × {c.context} tokens{parts}, learning rate {t.lr:g}"),
-        ("kernels", kernels.current().name),
+        ("kernels", kernels.current().on(trainer.model.device).name),
     ])  # fmt: skip
     console.print()

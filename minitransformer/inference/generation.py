@@ -24,9 +24,10 @@ def generate(
 ) -> Iterator[int]:  # fmt: skip
     """Yield up to max_new_tokens tokens that continue the prompt `ids`, each as soon as it is known.
 
-    model: callable as `model(ids (1, T), cache, last_only=True)` -> logits (1, 1, V), with `config.context` and
-    `new_cache()`, and a `device`, to which the tokens go and from which the logits come; it is put into evaluation mode for each step, and back. temperature, top_k, top_p: see
-    `sampling.probabilities`. generator: `Generator(0)` unless given; the same state gives the same tokens.
+    model: callable as `model(ids (1, T), cache, last_only=True)` -> logits (1, 1, V), with `config.context`,
+    `new_cache()` and `device`, to which the tokens go and from which the logits come; it is put into evaluation mode
+    for each step, and back. temperature, top_k, top_p: see `sampling.probabilities`. generator: `Generator(0)` unless
+    given; the same state gives the same tokens.
     use_cache: False computes the whole window for each token, which gives the same text more slowly.
     stop: token ids that end the text and are not part of it.
     Raises ValueError, at once, for an empty prompt and for options out of range; IndexError for an id outside 0..V-1.

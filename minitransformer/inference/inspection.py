@@ -67,7 +67,8 @@ def inspect(model, tokenizer, ids, candidates: int = 5) -> Inspection:
     attention = np.stack([fetch(layer[0]) for layer in attentions])  # (L, H, T, T)
     maps = {}
     if extras:
-        outward = [fetch(b.attention.output.weight.data).T.reshape(c.heads, -1, c.width) for b in model.blocks]  # (H, d, D)
+        outward = [fetch(b.attention.output.weight.data).T for b in model.blocks]
+        outward = [weight.reshape(c.heads, -1, c.width) for weight in outward]  # (H, d, D)
         norms = [value_weighted(*of) for of in zip(attention, (fetch(v[0]) for v in recording.values), outward)]
         maps["value-weighted norm"] = np.stack(norms)
     if differentiates:

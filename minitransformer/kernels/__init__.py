@@ -29,8 +29,8 @@ from .devices import DEVICES, device, device_of
 
 __all__ = ["use", "current", "available", "explain", "device", "KernelSet", "Unsupported", *ROUTINES]
 
-# Whose arrays a set takes, and for arrays of a device the sets there are, the fastest first. "numpy" is written in array
-# expressions, so it runs wherever there are arrays.
+# Whose arrays a set takes, and for arrays of a device the sets there are, the fastest first. "numpy" is written in
+# array expressions, so it runs wherever there are arrays.
 SERVES = {
     "numpy": DEVICES,
     "native": ("cpu",),
@@ -80,9 +80,9 @@ def _reason(name):
     return "" if name == "numpy" else _cuda.reason(name)
 
 
-def available() -> dict[str, str]:
-    """Kernel set -> "" when it can be used, else the reason why not."""
-    return {name: _reason(name) for name in SERVES}
+def available(device=None) -> dict[str, str]:
+    """Kernel set -> "" when it can be used, else the reason why not; of all sets, or of those for a device's arrays."""
+    return {name: _reason(name) for name, devices in SERVES.items() if device is None or str(device) in devices}
 
 
 def _default_name(device):
@@ -124,7 +124,9 @@ def _resolve(which, strict, device) -> KernelSet:
         else:
             table[routine], source[routine] = below.table[routine], below.source[routine]
             note[routine] = f"{label} does not define it"
-    return KernelSet(label, strict, table, source, note, device, functools.partial(_lookup, which, strict))
+    return KernelSet(
+        label, strict, table, source, note, device, functools.cache(functools.partial(_lookup, which, strict))
+    )
 
 
 def _refuse(routine, label):
@@ -174,8 +176,8 @@ class use:
     `KernelSet`, or a module that defines routines.
 
     What the set does not define, or cannot serve (it raises `Unsupported`), falls back to the next; `strict=True` makes
-    that an error. An array of a device that the set is not for is a TypeError. Raises ValueError for an unknown name or a module without routines, RuntimeError for a set that is
-    not available here.
+    that an error. An array of a device that the set is not for is a TypeError. Raises ValueError for an unknown name or
+    a module without routines, RuntimeError for a set that is not available here.
     """
 
     def __init__(self, which, strict: bool = False):

@@ -8,9 +8,9 @@ names, and so may a module of yours: see `minitransformer.kernels.use`.
 Letters: B batch, H heads, T sequence length (Tq queries, Tk keys), d head width, D model width, V vocabulary,
 N rows, K and M the sides of a matrix. "Float" is float16, bfloat16, float32 or float64; outputs have the dtype of the
 inputs unless said. Inputs may be any strided view; outputs are new arrays that nobody else holds. Empty arrays are
-allowed everywhere. NaN goes in, NaN comes out. All arrays of a call live on one device, and so do its results. To look
-at values on a GPU is to wait for it, so indices are checked on the CPU only: elsewhere one that is out of range is never
-followed, and what depends on it is NaN, or is left out of a sum.
+allowed everywhere. NaN goes in, NaN comes out. All arrays of a call live on one device, and so do its results. To
+look at values on a GPU is to wait for it, so indices are checked on the CPU only: elsewhere one that is out of range is
+never followed, and what depends on it is NaN, or is left out of a sum.
 """
 
 from __future__ import annotations
@@ -160,11 +160,12 @@ def linear_backward(dy, x, weight, needs=(True, True, True)):
 
 @routine
 def quantize_rows(x, scale=None):
-    """x (..., K) float -> codes int8 (..., K), scales float32 (...):  codes = round(x / scale), so x ≈ scale · codes.
+    """x (..., K) float -> codes int8 (..., K), scales float32 (...):  codes = round(x (1/scale)), so x ≈ scale · codes.
 
     scale = max |x| / 127 of each row or, where given, that one number for all ("static"), beyond ±127 of which x is
     clipped. Ties go to the even code. Always worked out in float32. A row with a NaN or an infinity has codes 0 and
-    scale NaN, so that what is computed from it is NaN; a row of zeros has scale 0.
+    scale NaN, so that what is computed from it is NaN; a row of zeros, or of numbers so small that the scale would lie
+    below 2⁻¹²⁶, has scale 0.
     Raises ValueError for a scale that is not positive and finite.
     """
     _floats("quantize_rows", x=x)

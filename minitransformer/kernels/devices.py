@@ -20,8 +20,8 @@ from types import ModuleType
 import numpy as np
 
 __all__ = [
-    "DEVICES", "Device", "device", "device_of", "fetch", "is_array", "names_a_device",
-    "numbers", "same_device", "xp",
+    "DEVICES", "Device", "device", "device_of", "fetch", "is_array", "names_a_device", "numbers", "same_device",
+    "snapshot", "xp",
 ]  # fmt: skip
 
 DEVICES = ("cpu", "cuda", "cuda-emulated")
@@ -58,7 +58,7 @@ def device(name: str | Device) -> Device:
 
 
 def names_a_device(target) -> bool:
-    """Whether `.to(target)` is a move: a device, or a name that could only be one, so that a typing error is told so."""
+    """Whether `.to(target)` is a move: a device, or a name that could only be one, even if it is misspelt."""
     return isinstance(target, Device) or (isinstance(target, str) and target.startswith(("cpu", "cuda")))
 
 
@@ -69,7 +69,8 @@ def _opened(name):
     if name == "cuda":
         reason = no_gpu()
         if reason:
-            raise RuntimeError(f'there is no device "cuda" here: {reason}; "cuda-emulated" runs the same kernels slowly')
+            slowly = '"cuda-emulated" runs the same kernels slowly'
+            raise RuntimeError(f'there is no device "cuda" here: {reason}; {slowly}')
     module = {"cpu": "numpy", "cuda": "cupy", "cuda-emulated": f"{__package__}.cuda.standin"}[name]
     return Device(name, importlib.import_module(module))
 
@@ -130,6 +131,12 @@ def same_device(what, *arrays) -> None:
 def fetch(array) -> np.ndarray:
     """The array in the computer's own memory: itself where it is there, else a copy, for which the device is waited."""
     return array if device_of(array) == "cpu" else array.get()
+
+
+def snapshot(array) -> np.ndarray:
+    """A NumPy copy of the array, which nothing that happens to it later changes."""
+    fetched = fetch(array)
+    return fetched.copy() if fetched is array else fetched
 
 
 def numbers(*values) -> list[float]:

@@ -139,7 +139,8 @@ class QuantizedWeight:
                 finite = np.isfinite(made.dequantize()).all()
             else:
                 _fill(blocks, weight.reshape(*blocks.shape, group), format)
-                finite = np.isfinite(blocks["scale"]).all() and (format != "q4_1" or np.isfinite(blocks["minimum"]).all())
+                stored = {"scale", "minimum"} & set(blocks.dtype.names)
+                finite = all(np.isfinite(blocks[name]).all() for name in stored)
         if not finite:
             raise ValueError(f"quantize: weight is too large for {format}, whose scales end at 65504 (float16)")
         return made
@@ -185,7 +186,7 @@ class QuantizedWeight:
         if self.format in HALVES:
             return self.rows().view()["values"].view(HALVES[self.format]).reshape(self.shape).astype(dtype)
         integers, scales, minima = self.decode()
-        wide = np.promote_types(dtype, np.float32) if np.dtype(dtype).kind == "f" else np.dtype(np.float32)
+        wide = np.float64 if dtype == np.float64 else np.float32
         with np.errstate(invalid="ignore", over="ignore"):
             w = integers.astype(wide) * scales.astype(wide)[..., None]
             if minima is not None:
@@ -200,10 +201,9 @@ class QuantizedWeight:
 
     @functools.cached_property
     def _panels(self):
-        (count, groups), size = (-(-self.shape[0] // PANEL), self._blocks()[0][1]), 0
+        count, groups = -(-self.shape[0] // PANEL), self._blocks()[0][1]
         padded = -(-self.group // 32) * 32 if self.format == "int8" else self.group
-        dtype = _block(self.format, padded, "panels")
-        size = count * groups * dtype.itemsize
+        size = count * groups * _block(self.format, padded, "panels").itemsize
         made = QuantizedWeight(self.format, self.shape, np.zeros(size, np.uint8), self.group, "panels")
         rows, panels = self.view(), made.view()
         for name in rows.dtype.names:

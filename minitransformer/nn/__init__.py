@@ -11,10 +11,14 @@ from .linear import Linear
 from .module import Buffer, Module, Parameter
 from .normalization import LayerNorm, RMSNorm
 from .paged_cache import PagedCache, PagedLayer
+from .quantized_linear import QuantizedLinear
 from .recording import Recording
+from .recurrent import LSTM, RNN
 from .sparse_feed_forward import SparseFeedForward
 
 __all__ = [
+    "LSTM",
+    "RNN",
     "Block",
     "Buffer",
     "Dropout",
@@ -29,6 +33,7 @@ __all__ = [
     "PagedCache",
     "PagedLayer",
     "Parameter",
+    "QuantizedLinear",
     "RMSNorm",
     "Recording",
     "SparseFeedForward",

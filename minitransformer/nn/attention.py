@@ -95,7 +95,7 @@ class MultiHeadAttention(Module):
             return y
         probabilities = self.probabilities(q, k, v)
         if isinstance(capture, Recording):
-            capture.add(probabilities, v.data, o)
+            capture.add(probabilities, np.repeat(v.data, H // G, axis=1), o)
         return y, probabilities
 
     def probabilities(self, query, key, value, heads=None, rows=None) -> np.ndarray:

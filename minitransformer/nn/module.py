@@ -23,7 +23,7 @@ import numpy as np
 
 from ..graph import no_grad
 from ..kernels.contract import FLOATS
-from ..kernels.devices import device, fetch, is_array, names_a_device
+from ..kernels.devices import device, fetch, is_array, names_a_device, snapshot
 from ..tensor import Tensor, plain
 
 __all__ = ["Buffer", "Module", "Parameter"]
@@ -111,7 +111,7 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """A snapshot: copies of the arrays by name, NumPy's wherever the module lives; later training changes none."""
-        return {name: fetch(tensor.data.copy()) for name, tensor in self.named_state()}
+        return {name: snapshot(tensor.data) for name, tensor in self.named_state()}
 
     def load_state_dict(self, state: dict, strict: bool = True) -> tuple[list[str], list[str]]:
         """Copy arrays (or tensors) into the parameters and buffers of the same names; dtypes here stay as they are.
@@ -120,7 +120,8 @@ class Module:
         is changed, ValueError for those and for entries of another shape, TypeError for integers in place of floats.
         """
         own = dict(self.named_state())
-        arrays = {name: fetch(plain(value)) if is_array(plain(value)) else np.asarray(value) for name, value in state.items()}
+        arrays = {name: plain(value) for name, value in state.items()}
+        arrays = {name: fetch(value) if is_array(value) else np.asarray(value) for name, value in arrays.items()}
         missing, unexpected = [n for n in own if n not in arrays], [n for n in arrays if n not in own]
         shared = [n for n in own if n in arrays]
         faults = [f"missing: {_listed(missing)}"] if strict and missing else []

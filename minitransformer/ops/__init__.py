@@ -17,6 +17,7 @@ from . import (
     matmul,
     move,
     normalization,
+    quantized_gemm,
     reduction,
     shape,
     softmax,
@@ -25,7 +26,7 @@ from . import (
 
 MODULES = (
     arithmetic, elementary, activation, matmul, reduction, shape, indexing, embedding, softmax, normalization,
-    cross_entropy, loss, dropout, attention, topk_activation, move,
+    cross_entropy, loss, dropout, attention, topk_activation, quantized_gemm, move,
 )  # fmt: skip
 FUNCTIONS = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 
@@ -87,5 +88,14 @@ def _to(self, target):
     return FUNCTIONS["move" if names_a_device(target) else "cast"](self, target)
 
 
-Tensor.T, Tensor.mT, Tensor.to = _T, _mT, _to
-Tensor.cpu, Tensor.cuda = lambda self: _to(self, "cpu"), lambda self: _to(self, "cuda")
+def _cpu(self):
+    """In the computer's own memory: `.to("cpu")`."""
+    return _to(self, "cpu")
+
+
+def _cuda(self):
+    """On the GPU: `.to("cuda")`. Raises RuntimeError where there is none."""
+    return _to(self, "cuda")
+
+
+Tensor.T, Tensor.mT, Tensor.to, Tensor.cpu, Tensor.cuda = _T, _mT, _to, _cpu, _cuda

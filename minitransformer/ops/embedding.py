@@ -26,7 +26,8 @@ class Embedding(Function):
         if device_of(indices) == "cpu":
             return np.take(weight, indices, axis=0)
         inside = (indices >= 0) & (indices < self.rows)
-        return np.where(inside[..., None], np.take(weight, np.where(inside, indices, 0), axis=0), weight.dtype.type(nan))
+        found = np.take(weight, np.where(inside, indices, 0), axis=0)
+        return np.where(inside[..., None], found, weight.dtype.type(nan))
 
     def backward(self, dy):
         (indices,) = self.saved

@@ -36,7 +36,10 @@ class Index(Function):
 
 
 def _template(index, where) -> tuple:
-    """A hashable description of an index, and the arrays in it; lists become arrays on the device `where`. Slices become tuples: they hash from Python 3.12 on."""
+    """A hashable description of an index, and the arrays in it; lists become arrays on the device `where`.
+
+    Slices become tuples: they hash from Python 3.12 on.
+    """
     arrays, places = [], []
     for part in index if isinstance(index, tuple) else (index,):
         if isinstance(part, list):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..kernels.quantized_weight import QuantizedWeight
 from ..random import Generator
 from ..recomputation import checkpoint
 from ..tensor import Tensor
@@ -364,7 +365,7 @@ def _kl(draw):
 
 @samples("Move")
 def _move(draw):
-    yield "there and back", lambda x: (x.to("cuda-emulated") * 2.0).to("cpu"), (draw(3, 2),)
+    yield "there", lambda x: x.to("cuda-emulated"), (draw(3, 2),)
 
 
 @samples("Dropout")
@@ -432,6 +433,19 @@ def _alibi(q, T):
 def _heads(x):
     """(B, T, 3, H, d) to three (B, H, T, d) views, as multi-head attention makes them."""
     return tuple(x[:, :, i].transpose(1, 2) for i in range(3))
+
+
+@samples("QuantizedGEMM")
+def _quantized_gemm(draw):
+    # The weight is rounded, and so it is no input here: its straight-through gradient is no derivative.
+    w = draw(5, 64)
+    fixed = {format: QuantizedWeight.quantize(w[:, :32], format) for format in ("int4_zero", "q4_1", "int8")}
+    for format, weight in fixed.items():
+        f = lambda x, b=None, weight=weight: F["quantized_gemm"](x, weight, b)  # noqa: E731
+        yield format, f, (draw(2, 3, 32), draw(5))
+    yield "without bias", lambda x: F["quantized_gemm"](x, fixed["q4_1"]), (draw(3, 32),)
+    f = lambda x, b: F["quantized_gemm"](x, w.astype(x.dtype), b, "gelu", format="int4", group=64)  # noqa: E731
+    yield "a float weight, strided input", f, (draw(3, 128)[:, ::2], draw(5))
 
 
 @samples("Checkpoint")

@@ -15,8 +15,8 @@ def clip_grad_norm_(parameters, max_norm: float):
     """Scale all gradients by max_norm / ‖g‖ where ‖g‖ = √Σ g² exceeds max_norm; returns ‖g‖ from before.
 
     The direction stays; only the length of the step is bounded. A norm that is not finite is returned and nothing is
-    scaled: there is no direction to keep. ‖g‖ is a Python float; of gradients on a GPU it is a float64 array () there, and
-    nobody has waited for it. Raises ValueError for max_norm <= 0.   Source: Pascanu et al. 2013.
+    scaled: there is no direction to keep. ‖g‖ is a Python float; of gradients on a GPU it is a float64 array () there,
+    and nobody has waited for it. Raises ValueError for max_norm <= 0.   Source: Pascanu et al. 2013.
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm_: max_norm must be above 0, got {max_norm}")

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..kernels.devices import device, fetch, is_array
+from ..kernels.devices import device, is_array, snapshot
 from ..tensor import Tensor
 
 __all__ = ["Optimizer", "decay_groups"]
@@ -113,12 +113,7 @@ def _options(group):
 
 
 def _copied(kept):
-    return {name: _copy(value) if is_array(value) else value for name, value in kept.items()}
-
-
-def _copy(array):
-    fetched = fetch(array)
-    return array.copy() if fetched is array else fetched
+    return {name: snapshot(value) if is_array(value) else value for name, value in kept.items()}
 
 
 def _placed(kept, target):

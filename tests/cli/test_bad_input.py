@@ -35,6 +35,7 @@ from .conftest import SENTENCE, SMALL
         (["train", "--stepz", "3"], "unrecognized arguments: --stepz 3"),
         (["train", "--text", "nowhere.txt"], "no such file or folder: nowhere.txt"),
         (["train", "--kernels", "abacus"], "no kernel set named 'abacus'; known are numpy, native"),
+        (["train", "--device", "gpu"], "no device named 'gpu'; known are cpu, cuda, cuda-emulated"),
         (["train", "--kernels", "nowhere.py"], "no such file: nowhere.py"),
         (["train", "--resume"], "there is no trained model in"),
         (["train", "--resume", "--out", "nowhere"], "no checkpoint at nowhere"),

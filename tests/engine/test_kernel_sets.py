@@ -27,7 +27,7 @@ def reluctant(x, axis):
     raise kernels.Unsupported("softmax of this width")
 
 
-@pytest.mark.parametrize("name", [name for name, reason in kernels.available().items() if not reason])
+@pytest.mark.parametrize("name", [name for name, reason in kernels.available("cpu").items() if not reason])
 def test_every_set_answers_to_every_name_of_the_contract(name):
     with kernels.use(name) as current:
         assert current.name == name and set(current.table) == set(ROUTINES)
@@ -100,7 +100,7 @@ def test_the_choice_belongs_to_the_context_not_to_the_process():
     assert seen["here"] == "mine" and seen["other"] != "mine"
 
 
-@pytest.mark.parametrize("name", [name for name, reason in kernels.available().items() if not reason])
+@pytest.mark.parametrize("name", [name for name, reason in kernels.available("cpu").items() if not reason])
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -153,7 +153,8 @@ def test_half_precision_is_added_up_in_float32(dtype):
 
 
 def test_uniform_never_yields_its_upper_end(monkeypatch):
-    monkeypatch.setattr(mt.kernels, "random_bits", lambda key, offset, count: np.full(count, 2**32 - 1, np.uint32))
+    ones = lambda key, offset, count, device: np.full(count, 2**32 - 1, np.uint32)  # noqa: E731
+    monkeypatch.setattr(mt.kernels, "random_bits", ones)
     for dtype in ("float16", "bfloat16", "float32", "float64"):
         dtype = mt.zeros(1, dtype=dtype).dtype
         for low, high in (

@@ -13,6 +13,6 @@ def implementations():
         reason = kernels.available()[kernel_set]
         if reason:
             pytest.skip(f"kernel set {kernel_set}: {reason}")
-        return {"numpy": kernels.numpy, "native": kernels.native}[kernel_set].ROUTINES
+        return {"numpy": kernels.numpy, "native": kernels.native}.get(kernel_set, kernels.cuda).ROUTINES
 
     return of

@@ -301,7 +301,7 @@ def test_a_query_that_is_nan_spoils_no_key_that_it_does_not_see(attention, rng):
 def test_the_definition_skips_what_nobody_sees(rng):
     """Pairs that are computed, counted: a window of 64 in 4096 needs few more than 64 of each query's 4096 keys."""
     x = np.zeros((1, 1, 4096, 1))
-    scores = kernels.numpy.attention._Scores(x, x, scale=1.0, causal=True, window=64)
+    scores = kernels.numpy.attention._Scores(x, x, 1.0, True, 64, None, None, None, None)
     pairs = sum((rows.stop - rows.start) * (keys.stop - keys.start) for rows, keys in scores.blocks())
     assert 64 * 4096 < pairs < 4 * 64 * 4096
 

@@ -42,7 +42,7 @@ def test_the_number_of_threads_changes_no_bit(routine, implementations, threads)
         assert _bytes_of_all_results(routine, implementation, np.dtype(np.float32)) == alone
 
 
-@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512", "avx512_vnni"])
 def test_every_instruction_set_agrees_with_the_definition(isa, implementations):
     implementations("native")
     if isa == kernels.native.isa():

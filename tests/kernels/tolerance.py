@@ -14,6 +14,9 @@ C = {
     "matmul": 2,
     "linear": 2,
     "linear_backward": 2,
+    "quantize_rows": 0,  # bit for bit
+    "quantized_gemm": 3,
+    "matmul_bfloat16": 2,
     "attention_forward": 8,
     "attention_backward": 8,
     "attention_probabilities": 8,
@@ -44,6 +47,8 @@ C = {
 
 
 IN_PLACE = {"adamw_step": (0, 2, 3)}  # routine -> the arguments that it updates
+FLOAT32_ONLY = ("quantize_rows", "quantized_gemm", "matmul_bfloat16")  # the native kernels leave float64 to NumPy
+FLOAT32_RESULTS = ("quantize_rows",)  # whatever the dtype of the inputs
 
 
 class Ratio(float):
@@ -71,6 +76,7 @@ def compare(routine, implementation, case, dtype) -> Ratio:
         shared = any(isinstance(g, np.ndarray) and np.may_share_memory(a, g) for g in got)
         assert not shared, f"{routine}({case}): an output shares memory with an input"
     conditions = case.condition if isinstance(case.condition, tuple) else (case.condition,) * len(expected)
+    dtype = np.dtype(np.float32) if routine in FLOAT32_RESULTS else dtype
     worst = Ratio(0)
     for i, (g, e, condition) in enumerate(zip(got, expected, conditions)):
         if e is None or g is None:

@@ -71,11 +71,12 @@ def test_with_a_cache_token_by_token_it_is_the_whole_pass(options):
 
 def test_captured_probabilities_know_the_options():
     attention, x = layer({"key_value_heads": 2, "window": 3, "alibi": True}), stream()
-    with mt.no_grad():
-        _, p = attention(x, capture=True)
+    recording = nn.Recording()
+    _, p = attention(x, capture=recording)
     distance = np.arange(T)[:, None] - np.arange(T)
     assert p.shape == (B, H, T, T) and np.array_equal(p > 0, np.broadcast_to((distance >= 0) & (distance < 3), p.shape))
     np.testing.assert_allclose(p.sum(-1), 1, rtol=1e-12)
+    np.testing.assert_allclose(p @ recording.values[0], recording.outputs[0].numpy(), rtol=1e-12, atol=1e-13)
 
 
 def test_the_slopes_of_the_paper():

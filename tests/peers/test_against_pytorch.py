@@ -19,6 +19,9 @@ def draw(*shape):
 TARGETS = np.array([0, 3, -100, 1])
 MASK = np.where(np.arange(7)[:, None] % 5 == np.arange(9) % 4, -np.inf, 0.3)
 
+_BEHIND = np.arange(9)[:, None] - np.arange(9)
+PACKED = (_BEHIND >= 0) & (_BEHIND < 3) & ((np.arange(9)[:, None] < 4) == (np.arange(9) < 4))
+
 CASES = {
     "matmul": (mt.matmul, torch.matmul, (draw(2, 1, 3, 4), draw(3, 4, 5))),
     "linear": (mt.linear, F.linear, (draw(2, 3, 4), draw(5, 4), draw(5))),
@@ -48,6 +51,16 @@ CASES = {
         lambda q, k, v: mt.scaled_dot_product_attention(q, k, v, is_causal=True),
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
         (draw(2, 3, 9, 5), draw(2, 3, 9, 5), draw(2, 3, 9, 4)),
+    ),
+    "attention, grouped heads": (
+        lambda q, k, v: mt.scaled_dot_product_attention(q, k, v, is_causal=True),
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True),
+        (draw(2, 6, 9, 5), draw(2, 2, 9, 5), draw(2, 2, 9, 4)),
+    ),
+    "attention, packed texts with a window": (
+        lambda q, k, v: mt.scaled_dot_product_attention(q, k, v, is_causal=True, window=3, boundaries=[0, 4, 9]),
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, torch.tensor(PACKED)),
+        (draw(1, 2, 9, 5), draw(1, 2, 9, 5), draw(1, 2, 9, 4)),
     ),
     "attention with a mask": (
         lambda q, k, v: mt.scaled_dot_product_attention(q, k, v, MASK, scale=0.7),

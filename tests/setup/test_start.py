@@ -72,6 +72,16 @@ def test_unknown_command_is_one_line_and_two(start, capsys):
     assert out.count("\n") == 1 and "tset" in out and "learn" in out
 
 
+def test_gpu_without_a_driver_is_one_line_and_installs_nothing(start, capsys, monkeypatch):
+    monkeypatch.setattr(start, "SetUp", None)
+    monkeypatch.setattr(start.ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
+    assert start.main(["gpu"]) == 2
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and "no NVIDIA driver" in out and "--device cuda-emulated" in out
+    monkeypatch.setattr(start.ctypes, "CDLL", lambda name: None)
+    assert start.gpu_problem() == ""
+
+
 # ---------------------------------------------------------------- failures in few words
 
 SPACED = "/home/a b"

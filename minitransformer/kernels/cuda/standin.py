@@ -23,17 +23,17 @@ import numpy as _numpy
 DTYPES = "bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
 CREATION = "arange empty eye full linspace ones zeros".split()
 FUNCTIONS = """
-    abs add all any argmax argmin argsort argwhere array_equal arctan2 bincount broadcast_to ceil clip concat concatenate
-    copysign cos cumsum diff divide einsum empty_like equal exp expand_dims expm1 flip floor full_like greater
-    greater_equal isclose isfinite isinf isnan less less_equal log log1p log2 logaddexp logical_and logical_not logical_or
-    matmul max maximum mean meshgrid min minimum moveaxis multiply negative nextafter nonzero not_equal ones_like outer
-    pad permute_dims power prod put_along_axis ravel repeat reshape rint roll round searchsorted sign sin sort split sqrt
-    square squeeze stack subtract sum swapaxes take take_along_axis tanh tensordot tile transpose tril triu trunc
-    unravel_index var vstack where zeros_like
+    abs add all any argmax argmin argsort argwhere array_equal arctan2 bincount broadcast_to ceil clip concat
+    concatenate copysign cos cumsum diff divide einsum empty_like equal exp expand_dims expm1 flip floor
+    full_like greater greater_equal isclose isfinite isinf isnan less less_equal log log1p log2 logaddexp
+    logical_and logical_not logical_or matmul max maximum mean meshgrid min minimum moveaxis multiply negative
+    nextafter nonzero not_equal ones_like outer pad permute_dims power prod put_along_axis ravel repeat reshape
+    rint roll round searchsorted sign sin sort split sqrt square squeeze stack subtract sum swapaxes take
+    take_along_axis tanh tensordot tile transpose tril triu trunc unravel_index var vstack where zeros_like
 """.split()
 METHODS = """
-    all any argmax argmin argpartition argsort astype clip copy cumsum dot fill flatten max mean min nonzero prod put ravel
-    repeat reshape round searchsorted sort squeeze std sum swapaxes take transpose var view
+    all any argmax argmin argpartition argsort astype clip copy cumsum dot fill flatten max mean min nonzero
+    prod put ravel repeat reshape round searchsorted sort squeeze std sum swapaxes take transpose var view
 """.split()
 LACKING = {"initial", "where", "mode"}  # keywords of NumPy's functions that CuPy's do not have
 
@@ -124,7 +124,6 @@ class ndarray:
     strides = property(lambda self: self._array.strides)
     T = property(lambda self: _wrap(self._array.T, self))
     mT = property(lambda self: _wrap(self._array.mT, self))
-    flat = property(lambda self: _wrap(self._array.reshape(-1), self))
 
     @property
     def flags(self):
@@ -183,12 +182,12 @@ def _sources(args):
             yield from _sources(a)
 
 
-def _call(function, args, kwargs):
+def _call(function, args, kwargs, *sources):
     lacking = LACKING & kwargs.keys()
     if lacking:
         raise TypeError(f"{function.__name__}() got an unexpected keyword argument '{lacking.pop()}'")
     result = function(*map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
-    return _wrap(result, *_sources((*args, *kwargs.values())))
+    return _wrap(result, *sources, *_sources((*args, *kwargs.values())))
 
 
 # ---------------------------------------------------------------- operators, methods, functions
@@ -204,9 +203,7 @@ def _operator(symbol):
 
 def _method(name):
     def method(self, *args, **kwargs):
-        return _call(getattr(self._array, name), args, kwargs) if name not in _VIEWING else _wrap(
-            getattr(self._array, name)(*map(_plain, args), **kwargs), self
-        )  # fmt: skip
+        return _call(getattr(self._array, name), args, kwargs, self)
 
     return method
 
@@ -223,7 +220,6 @@ def _function(name):
     return call
 
 
-_VIEWING = {"astype", "ravel", "reshape", "squeeze", "swapaxes", "transpose", "view"}
 for _name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split():
     for _symbol in (f"__{_name}__", f"__r{_name}__", f"__i{_name}__"):
         setattr(ndarray, _symbol, _operator(_symbol))

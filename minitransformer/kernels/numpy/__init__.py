@@ -1,7 +1,7 @@
 """The readable definition of correct: every routine of the contract in plain NumPy.
 
-Written to be read and to be right in float64; the other kernel sets are measured against it. The expressions are those of
-the array's own module, `np = xp(x)`: on a GPU the same lines run on CuPy, where no kernel of ours does.
+Written to be read and to be right in float64; the other kernel sets are measured against it. The expressions are those
+of the array's own module, `np = xp(x)`: on a GPU the same lines run on CuPy, where no kernel of ours does.
 """
 
 from ..contract import ROUTINES as _CONTRACT
@@ -17,6 +17,7 @@ from . import (
     quantized_gemm,
     random,
     softmax,
+<<<<<<< HEAD
     sparse_feed_forward,
     topk_activation,
 )
@@ -24,5 +25,12 @@ from . import (
 _MODULES = (
     matmul, attention, softmax, normalization, activation, topk_activation, sparse_feed_forward, cross_entropy,
     embedding, dropout, random, adamw, quantized_gemm,
+=======
+)
+
+_MODULES = (
+    matmul, attention, softmax, normalization, activation, cross_entropy, embedding, dropout, random, adamw,
+    quantized_gemm,
+>>>>>>> 52395e34fa56aa92edc867797fbd5fd66039ded5
 )  # fmt: skip
 ROUTINES = {name: getattr(module, name) for name in _CONTRACT for module in _MODULES if hasattr(module, name)}

@@ -20,12 +20,15 @@ KEYS = 128  # in one block
 
 
 @computed_in_float32
-def attention_forward(q, k, v, **options):
+def attention_forward(
+    q, k, v, *, scale, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None
+):  # fmt: skip
     np = xp(q)
     o = np.zeros((*q.shape[:3], v.shape[3]), q.dtype)
     m = np.full(q.shape[:3], -inf, q.dtype)  # the row's maximum so far
     total = np.zeros_like(m)  # Σ_j exp(s_j - m) so far
-    scores, v = _Scores(q, k, **options), _for_every_head(v, q)
+    scores = _Scores(q, k, scale, causal, window, offset, mask, slopes, spans)
+    v = _for_every_head(v, q)
     for rows, keys in scores.blocks():
         s = scores(rows, keys)
         higher = np.maximum(m[..., rows], s.max(-1))
@@ -41,10 +44,13 @@ def attention_forward(q, k, v, **options):
 
 
 @computed_in_float32
-def attention_backward(do, q, k, v, o, lse, *, scale, **options):
+def attention_backward(
+    do, q, k, v, o, lse, *, scale, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None
+):  # fmt: skip
     np = xp(q)
     dq = np.zeros(q.shape, q.dtype)
-    scores, values = _Scores(q, k, scale=scale, **options), _for_every_head(v, q)
+    scores = _Scores(q, k, scale, causal, window, offset, mask, slopes, spans)
+    values = _for_every_head(v, q)
     dk, dv = np.zeros_like(scores.k), np.zeros_like(values)  # of every query head by itself
     delta = (do * o).sum(-1)  # = Σ_j p_ij (do_i·v_j), what the softmax's gradient takes off every score
     for rows, keys in scores.blocks():
@@ -59,9 +65,13 @@ def attention_backward(do, q, k, v, o, lse, *, scale, **options):
 
 
 @computed_in_float32
-def attention_probabilities(q, k, lse, *, heads=None, rows=None, **options):
+def attention_probabilities(
+    q, k, lse, *, scale, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None,
+    heads=None, rows=None,
+):  # fmt: skip
     heads, rows = (slice(None) if chosen is None else chosen for chosen in (heads, rows))
-    return _exp(_Scores(q, k, **options)(rows, slice(None), heads), lse[:, heads][..., rows])
+    scores = _Scores(q, k, scale, causal, window, offset, mask, slopes, spans)
+    return _exp(scores(rows, slice(None), heads), lse[:, heads][..., rows])
 
 
 @computed_in_float32
@@ -93,9 +103,7 @@ def _over_groups(gradient, x):
 class _Scores:
     """s_ij = scale q_i·k_j + mask_ij - slope |t_i - j| of any block, -inf where query i may not see key j."""
 
-    def __init__(
-        self, q, k, *, scale, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None
-    ):  # fmt: skip
+    def __init__(self, q, k, scale, causal, window, offset, mask, slopes, spans):
         self.np = np = xp(q)
         self.q, self.k, self.scale, self.slopes = q, _for_every_head(k, q), float(scale), slopes
         B, H, Tq, Tk = *q.shape[:3], k.shape[2]

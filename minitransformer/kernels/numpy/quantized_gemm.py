@@ -1,24 +1,31 @@
 """The product with a quantised weight. Integer sums are exact, so every implementation finds the same ones."""
 
+import ml_dtypes
 import numpy as np
 
 from .activation import gelu, silu
 
 
-def quantize_rows(x, scale=None):
-    """codes = round(x / scale), ties to even, within ±127; scale = max |x| / 127 of each row unless it is given.
+def _wide(dtype):
+    """float64 for float64, else float32: what sums are kept in."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
-    Worked out in float32 whatever the dtype of x, by operations that IEEE 754 rounds exactly: the same codes everywhere.
+
+def quantize_rows(x, scale=None):
+    """codes = round(x · (1/scale)), ties to even, within ±127; scale = max |x| / 127 of each row unless it is given.
+
+    Worked out in float32 whatever the dtype of x, by operations that IEEE 754 rounds exactly: the same codes
+    everywhere.
     """
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         x = x.astype(np.float32)
         largest = np.abs(x).max(-1, initial=0)
         scales = largest / np.float32(127) if scale is None else np.full(x.shape[:-1], scale, np.float32)
+        scales = np.where(scales < np.finfo(np.float32).tiny, np.float32(0), scales)  # its inverse might be infinite
         scales = np.where(np.isfinite(largest), scales, np.float32(np.nan))
-        usable = np.isfinite(scales) & (scales > 0)
-        quotient = x / np.where(usable, scales, 1)[..., None]
-        codes = np.where(usable[..., None], np.rint(quotient).clip(-127, 127), 0).astype(np.int8)
-    return codes, scales.astype(np.float32)
+        usable = (scales > 0)[..., None]
+        codes = np.rint(x * (1 / np.where(scales > 0, scales, np.float32(1)))[..., None]).clip(-127, 127)
+        return np.where(usable, codes, 0).astype(np.int8), scales
 
 
 def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_scale=None):
@@ -27,7 +34,7 @@ def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_
     y_mn = f(s_m Σ_g (d_ng Σ_{k in g} q_mk c_nk + b_ng Σ_{k in g} q_mk) + bias_n),
     q and s from `quantize_rows`, c, d and b the integers, scales and minima of `weight.decode()`.
     """
-    wide = np.promote_types(x.dtype, np.float32) if x.dtype.kind == "f" else np.dtype(np.float32)
+    wide = _wide(x.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         if inputs == "float":
             y = x.astype(wide) @ weight.dequantize(wide).T
@@ -62,8 +69,6 @@ def _activated(y, activation):
 
 def matmul_bfloat16(a, b):
     """c = a b of a and b rounded to bfloat16: their products are exact in float32, where they are added up."""
-    import ml_dtypes
-
-    wide = np.promote_types(a.dtype, np.float32) if a.dtype.kind == "f" else np.dtype(np.float32)
-    a, b = (x.astype(np.float32).astype(ml_dtypes.bfloat16).astype(wide) for x in (a, b))
-    return np.matmul(a, b).astype(a.dtype)
+    wide = _wide(a.dtype)
+    rounded = (x.astype(np.float32).astype(ml_dtypes.bfloat16).astype(wide) for x in (a, b))
+    return np.matmul(*rounded).astype(a.dtype)

@@ -28,6 +28,9 @@ __all__ = ["Check", "Wrong", "arrays", "check", "checks_of", "cost", "cost_of", 
 
 MODULES = {
     "01": "autograd", "02": "attention", "03": "multi_head_attention", "04": "gpt", "05": "what_heads_look_at",
+    "06": "recurrence",
+    "07": "optimisation",
+    "08": "sampling", "09": "scaling",
 }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ VARIANTS = [
     (3, 2, 1, 37, 140, 16, 16, {"spans": "lengths"}),
     (3, 2, 1, 2, 140, 16, 16, {"spans": "lengths"}),
     (1, 2, 2, 70, 70, 256, 256, {"causal": True, "window": 1}),  # every query sees itself
+    (1, 0, 2, 5, 5, 4, 4, {}),  # keys that nobody reads
 ]
 LAYOUTS = ("heads last", "packed", "plain", "reversed", "broadcast")
 

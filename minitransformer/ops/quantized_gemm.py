@@ -1,0 +1,69 @@
+"""The linear layer with a weight in few bits, for inference and for training with rounding in the loop."""
+
+from __future__ import annotations
+
+from .. import kernels
+from ..function import Function
+from ..graph import is_grad_enabled
+from ..kernels.quantized_weight import QuantizedWeight
+from ..tensor import Tensor
+from .activation import gelu, relu, silu
+
+__all__ = ["quantized_gemm"]
+
+
+class QuantizedGEMM(Function):
+    """y = x̂ Ŵᵀ + b,   dx = dy Ŵ,   dW = dyᵀ x̂,   db = Σ_rows dy
+
+    Ŵ is the weight rounded to its format, x̂ the input, rounded to int8 where inputs="int8". Rounding is a staircase,
+    whose derivative is 0 almost everywhere and says nothing; the straight-through gradient counts it as 1, so that what
+    belongs to Ŵ and x̂ is handed to W and x. The gradient is exact in everything else. What is clipped by a static
+    scale passes too.
+
+    Shapes: x (..., K), W (N, K) or None where `quantized` is given, b (N,) or None -> y (..., N).
+    Source: Bengio et al. 2013; Jacob et al. 2018, §3; document D1 §4.1a.
+    """
+
+    def forward(self, x, weight, bias, *, quantized, format, group, activation, inputs, input_scale):
+        if quantized is None:
+            quantized = QuantizedWeight.quantize(weight, format, group)
+        if any(self.needs):
+            self.quantized, multiplied = quantized, x
+            if inputs == "int8" and self.needs[1]:
+                codes, scales = kernels.quantize_rows(x, input_scale)
+                multiplied = codes.astype(x.dtype) * scales.astype(x.dtype)[..., None]
+            self.save(multiplied)
+        return kernels.quantized_gemm(x, quantized, bias, activation, inputs, input_scale)
+
+    def backward(self, dy):
+        (x,) = self.saved
+        return kernels.linear_backward(dy, x, self.quantized.dequantize(dy.dtype), self.needs)
+
+
+def quantized_gemm(
+    x, weight, bias=None, activation=None, *, format=None, group=None, inputs="float", input_scale=None
+) -> Tensor:
+    """f(x Ŵᵀ + b): x (..., K), weight (N, K), bias (N,) or None -> (..., N); f None, "relu", "gelu" or "silu".
+
+    weight: a `QuantizedWeight`, which stays as it is; or a float tensor, which is rounded to `format` (and `group`) in
+    each call and trained by the straight-through gradient. inputs="int8" rounds x too, by input_scale or row by row.
+    Raises TypeError where a float weight comes without a format, or a `QuantizedWeight` with one.
+    """
+    fixed = isinstance(weight, QuantizedWeight)
+    if fixed and (format or group):
+        raise TypeError(f"quantized_gemm: the weight is {weight.format} already, so format and group must be None")
+    if not fixed and format is None:
+        raise TypeError("quantized_gemm: weight must be a QuantizedWeight, or come with the format to round it to")
+    # The gradient of a fused activation would need its input, so it is fused only where nobody differentiates.
+    differentiated = is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in (x, weight, bias))
+    y = QuantizedGEMM.apply(
+        x, None if fixed else weight, bias,
+        quantized=weight if fixed else None, format=format, group=group,
+        activation=None if differentiated else activation, inputs=inputs, input_scale=input_scale,
+    )  # fmt: skip
+    if differentiated and activation is not None:
+        functions = {"relu": relu, "gelu": gelu, "silu": silu}
+        if activation not in functions:
+            raise ValueError(f'quantized_gemm: activation must be None, "relu", "gelu" or "silu", got {activation!r}')
+        y = functions[activation](y)
+    return y
