@@ -17,7 +17,6 @@ from . import (
     quantized_gemm,
     random,
     softmax,
-<<<<<<< HEAD
     sparse_feed_forward,
     topk_activation,
 )
@@ -25,12 +24,5 @@ from . import (
 _MODULES = (
     matmul, attention, softmax, normalization, activation, topk_activation, sparse_feed_forward, cross_entropy,
     embedding, dropout, random, adamw, quantized_gemm,
-=======
-)
-
-_MODULES = (
-    matmul, attention, softmax, normalization, activation, cross_entropy, embedding, dropout, random, adamw,
-    quantized_gemm,
->>>>>>> 52395e34fa56aa92edc867797fbd5fd66039ded5
 )  # fmt: skip
 ROUTINES = {name: getattr(module, name) for name in _CONTRACT for module in _MODULES if hasattr(module, name)}
