@@ -109,8 +109,9 @@ template <class T> struct Outputs {
     }
 };
 
-// codes = round(x / scale) within ±127, scale = max |x| / 127 unless given; a row that is not finite gets codes 0 and
-// scale NaN. One team a row; `stride` bytes from a row of codes to the next, zeros between.
+// codes = round(x (1/scale)) within ±127, scale = max |x| / 127 unless given, 0 where that is no normal number;
+// a row that is not finite gets codes 0 and scale NaN. Every operation is one that IEEE 754 rounds exactly: the same bits
+// everywhere. One team a row; `stride` bytes from a row of codes to the next, zeros between.
 template <class T>
 __device__ void quantize_rows(const T* x, signed char* codes, float* scales, long long rows, int n, int stride,
                               float given) {
@@ -124,10 +125,13 @@ __device__ void quantize_rows(const T* x, signed char* codes, float* scales, lon
     }
     largest = team_max(largest);
     const bool finite = largest < infinity<float>();
-    const float scale = !finite ? not_a_number<float>() : given > 0 ? given : largest / 127;
+    float scale = given > 0 ? given : largest / 127;
+    if (scale < 1.17549435e-38f) scale = 0;  // its inverse might be infinite
+    if (!finite) scale = not_a_number<float>();
+    const float inverse = 1 / scale;
     for (int i = threadIdx.x; i < stride; i += blockDim.x) {
         float code = 0;
-        if (i < n && scale > 0) code = min(max(rintf(float(load(x[i])) / scale), -127.0f), 127.0f);
+        if (i < n && scale > 0) code = min(max(rintf(float(load(x[i])) * inverse), -127.0f), 127.0f);
         codes[i] = (signed char)code;
     }
     if (threadIdx.x == 0) scales[row] = scale;
