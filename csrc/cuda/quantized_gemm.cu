@@ -4,8 +4,8 @@
 //     w = scale (code - zero) + minimum
 //
 // Everything below goes by words: four codes as four signed bytes in 32 bits, whatever the format. One instruction,
-// __dp4a, multiplies two words byte by byte and adds the four products to an int, exactly. So with x in int8 the sums of
-// each group are those of every other implementation.
+// __dp4a, multiplies two words byte by byte and adds the four products to an int, exactly. So with x in int8 the sums
+// of each group are those of every other implementation.
 //
 //     few rows of x   a warp for each output: it is the reading of the weight that takes time, once for 4 rows of x
 //     many            a block for 64 x 64 outputs, 4 x 4 a thread; 32 columns at a time through shared memory
@@ -19,7 +19,8 @@ namespace mt {
 enum Format { int8_rows, int4, int4_zero, q8_0, q4_1, float16, bfloat16 };  // q4_0 is int4 in groups of 32
 enum Activation { none, relu_of, gelu_of, silu_of };
 
-// The four bytes at any address: from the two aligned words that they lie in. The weight's memory ends with bytes to spare.
+// The four bytes at any address, from the two aligned words that they lie in. The weight's memory ends with bytes to
+// spare.
 __device__ inline unsigned word_at(const unsigned char* p) {
     const unsigned beyond = (unsigned long long)p % 4;
     const unsigned* words = reinterpret_cast<const unsigned*>(p - beyond);
@@ -29,7 +30,8 @@ __device__ inline float half_at(const unsigned char* p) {
     return __half2float(__ushort_as_half((unsigned short)(p[0] | p[1] << 8)));
 }
 
-// Four small numbers less `zero` each, without a borrow from one byte to the next: the sign bits are set, then put right.
+// Four small numbers less `zero` each, without a borrow from one byte to the next: the sign bits are set, then put
+// right.
 __device__ inline unsigned minus(unsigned bytes, unsigned zero) {
     return ((bytes | 0x80808080u) - zero * 0x01010101u) ^ 0x80808080u;
 }
@@ -110,8 +112,8 @@ template <class T> struct Outputs {
 };
 
 // codes = round(x (1/scale)) within ±127, scale = max |x| / 127 unless given, 0 where that is no normal number;
-// a row that is not finite gets codes 0 and scale NaN. Every operation is one that IEEE 754 rounds exactly: the same bits
-// everywhere. One team a row; `stride` bytes from a row of codes to the next, zeros between.
+// a row that is not finite gets codes 0 and scale NaN. Every operation is one that IEEE 754 rounds exactly: the same
+// bits everywhere. One team a row; `stride` bytes from a row of codes to the next, zeros between.
 template <class T>
 __device__ void quantize_rows(const T* x, signed char* codes, float* scales, long long rows, int n, int stride,
                               float given) {

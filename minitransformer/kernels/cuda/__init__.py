@@ -8,7 +8,16 @@ expressions, which on a GPU are cuBLAS.
 from ..contract import ROUTINES as _CONTRACT
 from ..devices import no_gpu
 from . import (
-    activation, adamw, attention, cross_entropy, dropout, embedding, normalization, quantized_gemm, random, softmax,
+    activation,
+    adamw,
+    attention,
+    cross_entropy,
+    dropout,
+    embedding,
+    normalization,
+    quantized_gemm,
+    random,
+    softmax,
     topk_activation,
 )  # fmt: skip
 
