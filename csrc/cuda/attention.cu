@@ -278,8 +278,9 @@ __device__ void attention_probabilities(const T* q, const T* k, const T* lse, co
 
 }  // namespace mt
 
+// 3 blocks at once on a multiprocessor: 170 registers a thread. Left to itself the compiler aims at more, and spills.
 #define KERNELS(T, NAME)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(128) attention_forward_##NAME(                                       \
+    extern "C" __global__ void __launch_bounds__(128, 3) attention_forward_##NAME(                                    \
         const T* q, const T* k, const T* v, T* o, T* lse, PAGED_PARAMETERS, ATTENTION_PARAMETERS(T)) {                \
         mt::attention_forward(q, k, v, o, lse, ATTENTION_OPTIONS(T), table, lengths, page, pages, slots);             \
     }                                                                                                                 \
@@ -287,12 +288,12 @@ __device__ void attention_probabilities(const T* q, const T* k, const T* lse, co
                                                       int n) {                                                        \
         mt::attention_delta<T>(dy, o, delta, rows, n);                                                                \
     }                                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(128) attention_backward_queries_##NAME(                              \
+    extern "C" __global__ void __launch_bounds__(128, 3) attention_backward_queries_##NAME(                           \
         const T* dy, const T* q, const T* k, const T* v, const T* lse, const mt::wide<T>* delta, T* dq,               \
         ATTENTION_PARAMETERS(T)) {                                                                                    \
         mt::attention_backward_queries<T>(dy, q, k, v, lse, delta, dq, ATTENTION_OPTIONS(T));                         \
     }                                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(128) attention_backward_keys_##NAME(                                 \
+    extern "C" __global__ void __launch_bounds__(128, 3) attention_backward_keys_##NAME(                              \
         const T* dy, const T* q, const T* k, const T* v, const T* lse, const mt::wide<T>* delta, T* dk, T* dv_,       \
         ATTENTION_PARAMETERS(T)) {                                                                                    \
         mt::attention_backward_keys<T>(dy, q, k, v, lse, delta, dk, dv_, ATTENTION_OPTIONS(T));                       \

@@ -254,7 +254,7 @@ template <class T> __device__ void product_of_codes(const Weight& weight, const 
             ws[word][r] = inside && n0 + r < weight.N ? int(weight.integers(n0 + r, w0 + word)) : 0;
             xs[word][r] = inside && m0 + r < in.M ? in.codes[(long long)(m0 + r) * in.words + w0 + word] : 0;
         }
-        __syncthreads();
+        __syncthreads();  // the words are there
 #pragma unroll 2
         for (int word = 0; word < run_words; word++)
 #pragma unroll

@@ -40,7 +40,7 @@ __device__ typename KeyOf<wide<T>>::type kth_largest(const T* x, int n, int k, b
     Key prefix = 0, known = 0;  // the bytes found so far, and ones where they are
     for (int shift = 8 * sizeof(Key) - 8; shift >= 0; shift -= 8) {
         for (int i = thread; i < 256; i += blockDim.x) found[i] = 0;
-        __syncthreads();
+        __syncthreads();  // all are 0
         for (int i = thread; i < n; i += blockDim.x) {
             const Key key = key_of(x[i], magnitude);
             if ((key & known) == prefix) atomicAdd(&found[key >> shift & 255], 1);
@@ -66,7 +66,6 @@ __device__ typename KeyOf<wide<T>>::type kth_largest(const T* x, int n, int k, b
         }
         __syncthreads();
         prefix |= Key(digit) << shift, known |= Key(255) << shift, k -= before;
-        __syncthreads();  // digit and before have been read
     }
     ties = k;
     return prefix;
