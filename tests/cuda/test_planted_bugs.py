@@ -40,7 +40,7 @@ def topk():
 
 
 def gathered_sum():
-    weight = np.random.default_rng(0).standard_normal((9, 40)).astype(F32)
+    weight = np.random.default_rng(0).standard_normal((9, 30)).astype(F32)
     return kernels.cuda.ROUTINES["gathered_sum"](np.ones((2, 5), F32), weight, np.arange(5)[None])
 
 
@@ -101,7 +101,7 @@ def test_a_planted_bug_is_reported(run, file, old, new, reported, sources, emula
     reports = sanitized(monkeypatch, emulator, sanitizer)
     run()
     assert reports and reports[0].kind == kind, reports[0].text[:2000] if reports else "nothing was reported"
-    assert any(place.startswith(file) for report in reports for place in report.places)
+    assert any(f"{file}:" in report.text for report in reports)
 
 
 @pytest.mark.slow
