@@ -1,4 +1,4 @@
-"""Products with a weight in few bits: csrc/cuda/quantized_gemm.cu."""
+"""Products with a weight in few bits: csrc/cuda/quantized_gemm.cu; int8 by int8, quantized_gemm_tensor_cores.cu."""
 
 import weakref
 
@@ -43,10 +43,13 @@ def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_
         raise Unsupported(f"quantized_gemm: {M} rows; the CUDA kernel takes at most {65535 * 4}")
     if M <= FEW:
         name, grid, block = "product_of_few_codes" if codes else "product_of_few", (-(-N // 4), -(-M // 4)), (32, 4)
+    elif codes and weight.format == "int8":
+        name, grid, block = "product_of_bytes", (-(-N // 64), -(-M // 64)), (128,)
     else:
         name, grid, block = "product_of_codes" if codes else "product", (-(-N // 64), -(-M // 64)), (16, 16)
     sizes = map(np.int32, (M, N, K, FORMATS[weight.format], weight.group or 0, ACTIVATIONS[activation]))
-    run = kernel("quantized_gemm", f"quantized_{name}", x)
+    source = "quantized_gemm_tensor_cores" if name == "product_of_bytes" else "quantized_gemm"
+    run = kernel(source, f"quantized_{name}", x)
     if codes:
         stride = -(-K // 32) * 32
         given, scales = _quantized(x, input_scale, stride)
