@@ -1,12 +1,12 @@
-// A weight in few bits, read as it lies: the blocks of kernels/quantized_weight.py in "rows"; and what goes in and out of a
-// product with it.
+// A weight in few bits, read as it lies, the blocks of kernels/quantized_weight.py in "rows"; and what goes into a
+// product with it and out.
 //
 //     a block (one group of one row)   its scale, a zero or a minimum where the format has one, its codes
 //     w = scale (code - zero) + minimum
 //
-// Everything goes by words: four codes as four signed bytes in 32 bits, whatever the format. __dp4a multiplies two words
-// byte by byte and adds the four products to an int, exactly. So with x in int8 the sums of each group are those of every
-// other implementation.
+// Everything goes by words: four codes as four signed bytes in 32 bits, whatever the format. __dp4a multiplies two
+// words byte by byte and adds the four products to an int, exactly. So with x in int8 the sums of each group are those
+// of every other implementation.
 #pragma once
 #include "activation.cuh"
 #include "rows.cuh"

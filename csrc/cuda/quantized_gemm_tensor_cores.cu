@@ -1,7 +1,7 @@
 // y = f(s_m d_n Σ_k q_mk c_nk + bias_n): codes of x times codes of an int8 weight on tensor cores, which add up in int,
 // exactly. A scale a row and one a column, so nothing but integers is in the loop.
 //
-// A block has 64 x 64 outputs, each of its 4 warps 32 x 32 of them: 2 x 2 products of 16 x 16 with 16 codes of each side.
+// A block has 64 x 64 outputs, each of its 4 warps 32 x 32 of them: 2 x 2 matrices of 16 x 16.
 #include <mma.h>
 
 #include "quantized_gemm.cuh"
