@@ -18,8 +18,7 @@ F32 = np.float32
 
 
 def attention(dtype=F32):
-    q, k, v = np.random.default_rng(0).standard_normal((3, 1, 1, 40, 35)).astype(dtype)[:, :, :, None]
-    q, k, v = (x.reshape(1, 1, 40, 35) for x in (q, k, v))
+    q, k, v = np.random.default_rng(0).standard_normal((3, 1, 1, 40, 35)).astype(dtype)
     return kernels.cuda.ROUTINES["attention_forward"](q, k, v, scale=0.2, causal=True)[0]
 
 
@@ -29,7 +28,6 @@ def tensor_cores():
 
 def attention_backward():
     q, k, v, o, do = np.random.default_rng(0).standard_normal((5, 1, 1, 40, 35)).astype(F32)
-    q, k, v, o, do = (x.reshape(1, 1, 40, 35) for x in (q, k, v, o, do))
     lse = np.full((1, 1, 40), 3, F32)
     return kernels.cuda.ROUTINES["attention_backward"](do, q, k, v, o, lse, scale=0.2, causal=True)[1]
 
@@ -44,11 +42,15 @@ def gathered_sum():
     return kernels.cuda.ROUTINES["gathered_sum"](np.ones((2, 5), F32), weight, np.arange(5)[None])
 
 
-def quantized(M=9):
+def quantized(format="q4_1"):
     rng = np.random.default_rng(0)
-    weight = QuantizedWeight.quantize(rng.standard_normal((65, 64)).astype(F32), "q4_1")
-    x = rng.standard_normal((M, 64)).astype(F32)
+    weight = QuantizedWeight.quantize(rng.standard_normal((65, 64)).astype(F32), format)
+    x = rng.standard_normal((9, 64)).astype(F32)
     return kernels.cuda.ROUTINES["quantized_gemm"](x, weight, inputs="int8")
+
+
+def bytes_by_bytes():
+    return quantized("int8")
 
 
 RACE, BEYOND = ("thread", "data race"), ("address", "heap-buffer-overflow")
@@ -58,7 +60,7 @@ BUGS = [
     (attention, "attention.cu", "__syncthreads();  // the tiles before are no longer read", "", RACE),
     (attention, "attention.cu", "__syncwarp();  // the other lanes have read what lies there", "", RACE),
     (attention, "attention.cuh", "if (j >= count || column", "if (j > count || column", BEYOND),
-    (attention, "attention.cu", "column < like.width && row + r < like.count", "column < like.width", BEYOND),
+    (attention, "attention.cu", "c < like.width && row + r < like.count", "c < like.width", BEYOND),
     (attention_backward, "attention.cu", "const bool there = i < x.Tq;", "const bool there = true;", BEYOND),
     (tensor_cores, "attention_tensor_cores.cu", "__syncthreads();  // the values before are no longer read", "", RACE),
     (tensor_cores, "attention_tensor_cores.cu", "__syncthreads();  // the keys are no longer read", "", RACE),
@@ -70,6 +72,7 @@ BUGS = [
     (topk, "topk_activation.cu", "i < n ? key_of", "true ? key_of", BEYOND),
     (gathered_sum, "topk_activation.cu", "y[token * width + column]", "y[column]", RACE),  # by two blocks
     (quantized, "quantized_gemm.cu", "__syncthreads();  // the words are there", "", RACE),
+    (bytes_by_bytes, "quantized_gemm_tensor_cores.cu", "__syncthreads();  // the codes are there", "", RACE),
     (quantized, "quantized_gemm.cu", "m < in.M && n < weight.N", "n < weight.N", BEYOND),
     (quantized, "quantized_gemm.cu", "inside && m0 + r < in.M", "inside", BEYOND),
 ]  # fmt: skip
@@ -88,7 +91,7 @@ def sources(tmp_path, monkeypatch):
         assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {name}"
         (folder / name).write_text(text.replace(old, new), encoding="utf-8")
 
-    for name in ("attention.cu", "topk_activation.cu", "quantized_gemm.cu"):
+    for name in ("attention.cu", "topk_activation.cu", "quantized_gemm.cu", "quantized_gemm_tensor_cores.cu"):
         edit(name, "\nFLOATS(KERNELS)", "\nKERNELS(float, float)")
     return edit
 
@@ -106,7 +109,7 @@ def test_a_planted_bug_is_reported(run, file, old, new, reported, sources, emula
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["thread", "address"])
-@pytest.mark.parametrize("run", [attention, tensor_cores, attention_backward, topk, gathered_sum, quantized])
+@pytest.mark.parametrize("run", [attention, tensor_cores, attention_backward, topk, gathered_sum, quantized, bytes_by_bytes])
 def test_without_the_bug_nothing_is(run, sanitizer, sources, emulator, monkeypatch):
     reports = sanitized(monkeypatch, emulator, sanitizer)
     run()
