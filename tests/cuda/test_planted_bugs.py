@@ -1,5 +1,5 @@
-"""Bugs planted in the large kernels: a missing barrier, a wrong bound, a race. Each must be reported, with its file; and
-without it the same call is clean. Two OS threads run the blocks."""
+"""Bugs planted in the large kernels: a missing barrier, a wrong bound, a race. Each must be reported, with its file;
+and without it the same call is clean. Two OS threads run the blocks."""
 
 import shutil
 
@@ -80,7 +80,7 @@ BUGS = [
 
 @pytest.fixture
 def sources(tmp_path, monkeypatch):
-    """A copy of csrc/cuda with the kernels for one dtype only, which compiles sooner; edit(file, old, new) changes it."""
+    """A copy of csrc/cuda with kernels for one dtype only, which compiles sooner; edit(file, old, new) changes it."""
     folder = tmp_path / "cuda"
     shutil.copytree(csrc() / "cuda", folder)
     monkeypatch.setattr(launch, "csrc", lambda: tmp_path)
@@ -109,7 +109,9 @@ def test_a_planted_bug_is_reported(run, file, old, new, reported, sources, emula
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["thread", "address"])
-@pytest.mark.parametrize("run", [attention, tensor_cores, attention_backward, topk, gathered_sum, quantized, bytes_by_bytes])
+@pytest.mark.parametrize(
+    "run", [attention, tensor_cores, attention_backward, topk, gathered_sum, quantized, bytes_by_bytes]
+)
 def test_without_the_bug_nothing_is(run, sanitizer, sources, emulator, monkeypatch):
     reports = sanitized(monkeypatch, emulator, sanitizer)
     run()
