@@ -1,7 +1,7 @@
 // Attention, forward and backward, without a matrix of scores in memory. Every number type, every head width.
 //
-// Three kernels have one shape. A block of 4 warps owns a tile of rows (queries, or keys in the last one) and goes along
-// the tiles of 32 rows of the other side that matter to it. Warp w owns R of the rows; lane l stands for other row l:
+// Three kernels have one shape. A block of 4 warps owns a tile of rows (queries, or keys in the last one) and goes
+// along the tiles of 32 rows of the other side that matter to it. Warp w owns R of the rows; lane l is other row l:
 //
 //     products    s[r] = own_r · other_lane        32 columns at a time through shared memory, any width
 //     (each kernel makes its weights of them)
@@ -11,12 +11,12 @@
 //     dq           own queries, other keys      s = q k, do v     dq += ds k
 //     dk, dv       own keys, other queries      s = k q, v do     dv += p do, dk += ds q
 //
-// A block alone writes its rows, and adds in a fixed order: the same input gives the same bits. The price of that is that
-// the scores are made twice on the way back. attention_tensor_cores.cu is the forward kernel for bfloat16.
+// A block alone writes its rows, and adds in a fixed order: the same input gives the same bits. The price is that the
+// scores are made twice on the way back. attention_tensor_cores.cu is the forward kernel for bfloat16.
 // Source: Milakov & Gimelshein 2018 (online softmax); Dao et al. 2022, 2023 (FlashAttention).
 #include "attention.cuh"
 
-extern __shared__ __align__(16) unsigned char sums_memory[];  // what a block adds up: tile_rows x width, for each result
+extern __shared__ __align__(16) unsigned char sums_memory[];  // what a block adds up: tile_rows x width of each result
 
 namespace mt {
 
@@ -53,8 +53,8 @@ __device__ void products(Tiles<A>& tiles, const Rows<T>& own, int row, const Row
 
 // sums[r] = keep[r] sums[r] + Σ_l weight_rl other[first + l], where this lane gives weight[r] = weight_r,lane.
 //
-// A pair of weight 0 adds nothing, whatever the other row holds: 0 · inf were NaN. To ask at each pair would cost as much
-// as the product, so it is asked only of a tile in which something is not finite.
+// A pair of weight 0 adds nothing, whatever the other row holds: 0 · inf were NaN. To ask at each pair would cost as
+// much as the product, so it is asked only of a tile in which something is not finite.
 template <class T, class A, int R>
 __device__ void add_up(Tiles<A>& tiles, const A (&weight)[R], const Rows<T>& other, int first, const A (&keep)[R],
                        A* sums) {
@@ -95,7 +95,8 @@ template <class A> __device__ A* zeros(A* sums, int width) {
         for (int c = threadIdx.x; c < width; c += 32) sums[r * width + c] = 0;
     return sums + tile_rows<A> * width;
 }
-template <class T, class A, int R> __device__ void write(const A* sums, const A (&divisor)[R], T* y, int row, Rows<T> like) {
+template <class T, class A, int R>
+__device__ void write(const A* sums, const A (&divisor)[R], T* y, int row, const Rows<T>& like) {
     for (int r = 0; r < R; r++)
         for (int c = threadIdx.x; c < like.width && row + r < like.count; c += 32)
             store(y[(long long)(row + r) * like.width + c],
@@ -121,7 +122,8 @@ __device__ void attention_forward(const T* q, const T* k, const T* v, T* o, T* l
     __shared__ Tiles<A> tiles;
     __shared__ Interval seen[tile_rows<A>];
     const int count = (x.Tq + tile_rows<A> - 1) / tile_rows<A>;
-    const int tile = blockIdx.x % count, head = blockIdx.x / count, h = head % x.H, b = head / x.H, g = h / (x.H / x.G);
+    const int tile = blockIdx.x % count, head = blockIdx.x / count, h = head % x.H, b = head / x.H;
+    const int g = h / (x.H / x.G);
     const int row = tile * tile_rows<A> + threadIdx.y * R;
     x = paged(x, lengths, b, page, slots);
     const Rows<T> queries = {q + (long long)head * x.Tq * x.d, x.Tq, x.d};
@@ -181,7 +183,8 @@ __device__ void attention_backward_queries(const T* dy, const T* q, const T* k, 
     __shared__ Tiles<A> tiles;
     __shared__ Interval seen[tile_rows<A>];
     const int count = (x.Tq + tile_rows<A> - 1) / tile_rows<A>;
-    const int tile = blockIdx.x % count, head = blockIdx.x / count, h = head % x.H, b = head / x.H, g = h / (x.H / x.G);
+    const int tile = blockIdx.x % count, head = blockIdx.x / count, h = head % x.H, b = head / x.H;
+    const int g = h / (x.H / x.G);
     const int row = tile * tile_rows<A> + threadIdx.y * R;
     const long long start = (long long)head * x.Tq, keys_start = (long long)(b * x.G + g) * x.Tk;
     const Rows<T> queries = {q + start * x.d, x.Tq, x.d}, dys = {dy + start * x.dv, x.Tq, x.dv};
@@ -201,7 +204,8 @@ __device__ void attention_backward_queries(const T* dy, const T* q, const T* k, 
         products(tiles, queries, row, keys, first, s);
         products(tiles, dys, row, values, first, dp);
         for (int r = 0; r < R; r++) {
-            const A p = weight_of(x.score(s[r], b, h, row + r, first + threadIdx.x, seen[threadIdx.y * R + r]), level[r]);
+            s[r] = x.score(s[r], b, h, row + r, first + threadIdx.x, seen[threadIdx.y * R + r]);
+            const A p = weight_of(s[r], level[r]);
             s[r] = score_gradient(p, dp[r], less[r], x.scale);
         }
         add_up(tiles, s, keys, first, one, sums);
@@ -250,8 +254,8 @@ __device__ void attention_backward_keys(const T* dy, const T* q, const T* k, con
     write(dv_sums, one, dv + keys_start * x.dv, row, values);
 }
 
-// p_ij = exp(s_ij - lse_i) of chosen heads and rows, a thread for each: to look at, not fast. NaN where there is no such
-// head or row.
+// p_ij = exp(s_ij - lse_i) of chosen heads and rows, a thread for each: to look at, not fast. NaN where there is no
+// such head or row.
 template <class T>
 __device__ void attention_probabilities(const T* q, const T* k, const T* lse, const long long* heads,
                                         const long long* rows, T* p, long long count, int heads_count, int rows_count,
@@ -274,8 +278,9 @@ __device__ void attention_probabilities(const T* q, const T* k, const T* lse, co
 
 }  // namespace mt
 
+// 3 blocks at once on a multiprocessor: 170 registers a thread. Left to itself the compiler aims at more, and spills.
 #define KERNELS(T, NAME)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(128) attention_forward_##NAME(                                       \
+    extern "C" __global__ void __launch_bounds__(128, 3) attention_forward_##NAME(                                    \
         const T* q, const T* k, const T* v, T* o, T* lse, PAGED_PARAMETERS, ATTENTION_PARAMETERS(T)) {                \
         mt::attention_forward(q, k, v, o, lse, ATTENTION_OPTIONS(T), table, lengths, page, pages, slots);             \
     }                                                                                                                 \
@@ -283,12 +288,12 @@ __device__ void attention_probabilities(const T* q, const T* k, const T* lse, co
                                                       int n) {                                                        \
         mt::attention_delta<T>(dy, o, delta, rows, n);                                                                \
     }                                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(128) attention_backward_queries_##NAME(                              \
+    extern "C" __global__ void __launch_bounds__(128, 3) attention_backward_queries_##NAME(                           \
         const T* dy, const T* q, const T* k, const T* v, const T* lse, const mt::wide<T>* delta, T* dq,               \
         ATTENTION_PARAMETERS(T)) {                                                                                    \
         mt::attention_backward_queries<T>(dy, q, k, v, lse, delta, dq, ATTENTION_OPTIONS(T));                         \
     }                                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(128) attention_backward_keys_##NAME(                                 \
+    extern "C" __global__ void __launch_bounds__(128, 3) attention_backward_keys_##NAME(                              \
         const T* dy, const T* q, const T* k, const T* v, const T* lse, const mt::wide<T>* delta, T* dk, T* dv_,       \
         ATTENTION_PARAMETERS(T)) {                                                                                    \
         mt::attention_backward_keys<T>(dy, q, k, v, lse, delta, dk, dv_, ATTENTION_OPTIONS(T));                       \

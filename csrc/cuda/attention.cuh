@@ -3,8 +3,8 @@
 //     s_ij = scale q_i·k_j + mask_ij - slope_h |t_i - j|        query i stands at t_i = offset + i among the keys
 //
 // Query i sees an interval of keys, low_i <= j < high_i. Causality, windows and spans only narrow it, and neither end
-// decreases with i. So the keys that a tile of queries sees are one run, and so are the queries that see a tile of keys:
-// tiles outside are never visited.
+// decreases with i. So the keys that a tile of queries sees are one run, and so are the queries that see a tile of
+// keys: tiles outside are never visited.
 #pragma once
 #include "rows.cuh"
 
@@ -111,8 +111,8 @@ template <class T> struct Rows {
 
 namespace mt {
 
-// Batch row b's own Tk and offset, where keys lie in pages: its queries are its last tokens. A length that the table does
-// not reach makes a row with a key of NaN.
+// Batch row b's own Tk and offset, where keys lie in pages: its queries are its last tokens. A length that the table
+// does not reach makes a row with a key of NaN.
 template <class T>
 __device__ Options<T> paged(Options<T> options, const long long* lengths, int b, int page, int slots) {
     if (!lengths) return options;

@@ -1,5 +1,5 @@
 // Attention, forward, in bfloat16 on tensor cores (sm_80 and later): what attention.cu's kernel does, by products of
-// 16 x 16 matrices. Products are exact, sums are float; the weights are rounded to bfloat16 before they meet the values.
+// 16 x 16 matrices. Products are exact, sums are float; weights are rounded to bfloat16 before they meet the values.
 //
 // A block has 64 queries, 16 for each of its 4 warps, and goes along tiles of 64 keys:
 //
@@ -7,8 +7,8 @@
 //     weights = exp(...)       two lanes a row: online softmax
 //     O = keep O + weights V   tensor cores; O stays in registers all the time
 //
-// Which lane has which elements of a fragment is not known, so how are rows of O rescaled? All accumulators are laid out
-// alike: a matrix whose row r is filled with keep_r, loaded as an accumulator, stands element for element beside O.
+// Which lane has which elements of a fragment is not known, so how are rows of O rescaled? All accumulators are laid
+// out alike: a matrix whose row r is filled with keep_r, loaded as an accumulator, stands element for element beside O.
 // Source: Dao 2023 (FlashAttention-2), algorithm 1.
 #include <mma.h>
 

@@ -1,9 +1,9 @@
 // The k largest of each row stay, the others become 0; and products with chosen rows of a matrix.
 //
-// A block a row. Nothing is sorted. Each number becomes an unsigned key in the order that is wanted, and the k-th largest
-// key is found a byte at a time, from the highest: count how many keys have each value of the byte, walk down from 255
-// until k are reached, keep only the keys with that byte, go on with the next (radix selection). Four passes over the row
-// for 32 bits, whatever is in it. Then everything above the k-th key stays, and of those equal to it the first few.
+// A block a row. Nothing is sorted. Each number becomes an unsigned key in the order that is wanted, and the k-th
+// largest key is found a byte at a time, from the highest: count how many keys have each value of the byte, walk down
+// from 255 until k are reached, keep only the keys with that byte, go on with the next (radix selection). Four passes
+// over the row for 32 bits, whatever is in it. Then those above the k-th key stay, and of its equals the first few.
 // Counts do not depend on the order of counting, so atomics do no harm here.
 #include "rows.cuh"
 
@@ -19,8 +19,8 @@ template <> struct KeyOf<double> {
 __device__ inline unsigned bits_of(float x) { return __float_as_uint(x); }
 __device__ inline unsigned long long bits_of(double x) { return (unsigned long long)__double_as_longlong(x); }
 
-// Keys in the order of the numbers: a positive float's bits already are; a negative's are turned over. -0 becomes 0, and
-// every NaN the largest key.
+// Keys in the order of the numbers: a positive float's bits already are; a negative's are turned over. -0 becomes 0,
+// and every NaN the largest key.
 template <class T> __device__ typename KeyOf<wide<T>>::type key_of(T stored, bool magnitude) {
     using Key = typename KeyOf<wide<T>>::type;
     wide<T> x = load(stored);
@@ -40,7 +40,7 @@ __device__ typename KeyOf<wide<T>>::type kth_largest(const T* x, int n, int k, b
     Key prefix = 0, known = 0;  // the bytes found so far, and ones where they are
     for (int shift = 8 * sizeof(Key) - 8; shift >= 0; shift -= 8) {
         for (int i = thread; i < 256; i += blockDim.x) found[i] = 0;
-        __syncthreads();
+        __syncthreads();  // all are 0
         for (int i = thread; i < n; i += blockDim.x) {
             const Key key = key_of(x[i], magnitude);
             if ((key & known) == prefix) atomicAdd(&found[key >> shift & 255], 1);
@@ -61,11 +61,11 @@ __device__ typename KeyOf<wide<T>>::type kth_largest(const T* x, int n, int k, b
         for (int i = thread; i < 256; i += blockDim.x) {
             int larger_ones = above[255 - i];
             for (int w = 0; w < i / 32; w++) larger_ones += of_warp[w];
-            if (larger_ones < k && k <= larger_ones + found[255 - i]) digit = 255 - i, before = larger_ones;  // one thread
+            if (larger_ones < k && k <= larger_ones + found[255 - i])  // of one byte only
+                digit = 255 - i, before = larger_ones;
         }
         __syncthreads();
         prefix |= Key(digit) << shift, known |= Key(255) << shift, k -= before;
-        __syncthreads();  // digit and before have been read
     }
     ties = k;
     return prefix;
@@ -89,7 +89,8 @@ __device__ void topk_activation(const T* x, T* y, int* indices, int n, int k, bo
         const unsigned all_above = __ballot_sync(everyone, above), all_equal = __ballot_sync(everyone, equal);
         if (lane == 0) above_of_warp[warp] = __popc(all_above), equal_of_warp[warp] = __popc(all_equal);
         __syncthreads();
-        int my_above = above_before + __popc(all_above & in_front), my_equal = equal_before + __popc(all_equal & in_front);
+        int my_above = above_before + __popc(all_above & in_front);
+        int my_equal = equal_before + __popc(all_equal & in_front);
         for (int w = 0; w < blockDim.x / 32; w++) {
             if (w < warp) my_above += above_of_warp[w], my_equal += equal_of_warp[w];
             above_before += above_of_warp[w], equal_before += equal_of_warp[w];

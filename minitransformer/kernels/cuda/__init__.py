@@ -8,8 +8,18 @@ it under the contract's name, and NAME in the list below.
 from ..contract import ROUTINES as _CONTRACT
 from ..devices import no_gpu
 from . import (
-    activation, adamw, attention, cross_entropy, dropout, embedding, matmul, normalization, quantized_gemm, random,
-    softmax, topk_activation,
+    activation,
+    adamw,
+    attention,
+    cross_entropy,
+    dropout,
+    embedding,
+    matmul,
+    normalization,
+    quantized_gemm,
+    random,
+    softmax,
+    topk_activation,
 )  # fmt: skip
 
 _MODULES = (

@@ -21,14 +21,15 @@ def attention_forward(q, k, v, **options):
 def paged_attention_forward(q, keys, values, table, lengths, *, scale, window=None, slopes=None):
     q, keys, values = packed(q), packed(keys), packed(values)
     pages, slots = keys.shape[0], table.shape[1]
-    places = packed(table.astype(np.int64)), packed(lengths.astype(np.int64)), *map(np.int32, (keys.shape[2], pages, slots))
+    sizes = map(np.int32, (keys.shape[2], pages, slots))
+    places = packed(table.astype(np.int64)), packed(lengths.astype(np.int64)), *sizes
     # Each row's kernel sets its own Tk and offset, from its length.
     options = _Options(q, keys, values, scale=scale, causal=True, window=window, slopes=slopes, offset=0)
     return _forward(q, keys, values, places, options)
 
 
 def _forward(q, k, v, places, options):
-    B, H, Tq, d = q.shape
+    B, H, Tq, _ = q.shape
     o, lse = empty(q, (*q.shape[:3], v.shape[3])), empty(q, q.shape[:3])
     if not lse.size:
         return o, lse
@@ -70,7 +71,8 @@ def attention_probabilities(q, k, lse, *, heads=None, rows=None, **options):
     if p.size:
         sizes = np.int64(p.size), *map(np.int32, counts)
         options = _Options(q, k, None, **options).arguments
-        kernel("attention", "attention_probabilities", q)(*elements(p.size), (q, k, lse, heads, rows, p, *sizes, *options))
+        run = kernel("attention", "attention_probabilities", q)
+        run(*elements(p.size), (q, k, lse, heads, rows, p, *sizes, *options))
     return p
 
 

@@ -1,4 +1,4 @@
-"""Products with a weight in few bits: csrc/cuda/quantized_gemm.cu."""
+"""Products with a weight in few bits: csrc/cuda/quantized_gemm.cu; int8 by int8, quantized_gemm_tensor_cores.cu."""
 
 import weakref
 
@@ -38,16 +38,18 @@ def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_
     M = y.size // N
     codes = inputs == "int8"
     if codes and weight.format == "int8" and K > 1 << 17:
-        raise Unsupported(f"quantized_gemm: K = {K}; a row's sum of int8 products is sure to fit an int up to {1 << 17}")
+        raise Unsupported(f"quantized_gemm: K = {K}; the sum of a row of int8 products fits an int up to {1 << 17}")
     if M > 65535 * 4:
         raise Unsupported(f"quantized_gemm: {M} rows; the CUDA kernel takes at most {65535 * 4}")
-    name = "quantized_product" + ("_of_few" if M <= FEW else "") + ("" if not codes else "_codes" if M <= FEW else "_of_codes")
     if M <= FEW:
-        grid, block = (-(-N // 4), -(-M // 4)), (32, 4)
+        name, grid, block = "product_of_few_codes" if codes else "product_of_few", (-(-N // 4), -(-M // 4)), (32, 4)
+    elif codes and weight.format == "int8":
+        name, grid, block = "product_of_bytes", (-(-N // 64), -(-M // 64)), (128,)
     else:
-        grid, block = (-(-N // 64), -(-M // 64)), (16, 16)
+        name, grid, block = "product_of_codes" if codes else "product", (-(-N // 64), -(-M // 64)), (16, 16)
     sizes = map(np.int32, (M, N, K, FORMATS[weight.format], weight.group or 0, ACTIVATIONS[activation]))
-    run = kernel("quantized_gemm", name, x)
+    source = "quantized_gemm_tensor_cores" if name == "product_of_bytes" else "quantized_gemm"
+    run = kernel(source, f"quantized_{name}", x)
     if codes:
         stride = -(-K // 32) * 32
         given, scales = _quantized(x, input_scale, stride)
