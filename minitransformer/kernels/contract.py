@@ -249,7 +249,7 @@ def _attention(name, q, k, v, *, causal=False, window=None, offset=None, mask=No
             )
         if spans.ndim != 3 or spans.shape[0] not in (1, B) or spans.shape[1:] != (Tq, 2):
             raise ValueError(f"{name}: spans must have shape (1 or {B}, {Tq}, 2), got {tuple(spans.shape)}")
-        if bool((spans[:, 1:] < spans[:, :-1]).any()):
+        if device_of(spans) == "cpu" and bool((spans[:, 1:] < spans[:, :-1]).any()):
             raise ValueError(f"{name}: spans must not decrease from one query to the next")
 
 
@@ -370,10 +370,11 @@ def paged_attention_forward(q, keys, values, table, lengths, *, scale, window=No
     if page == 0:
         raise ValueError(f"{name}: a page must hold at least one token, got keys of shape {tuple(keys.shape)}")
     _within(name, "lengths", lengths, 0, table.shape[1] * page + 1)
-    used = np.arange(table.shape[1], like=table) * page < lengths[:, None]
-    _within(name, "table", np.where(used, table, 0), 0, max(P, 1))
-    if P == 0 and used.any():
-        raise IndexError(f"{name}: table names pages but there are none")
+    if device_of(table) == "cpu":
+        used = np.arange(table.shape[1]) * page < np.asarray(lengths)[:, None]
+        _within(name, "table", np.where(used, np.asarray(table), 0), 0, max(P, 1))
+        if P == 0 and used.any():
+            raise IndexError(f"{name}: table names pages but there are none")
     _window(name, window)
     if slopes is not None:
         _shape(name, "slopes", slopes, (H,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .. import kernels
 from ..function import Function
 from ..graph import is_grad_enabled
+from ..kernels.devices import device, device_of
 from ..kernels.quantized_weight import QuantizedWeight
 from ..tensor import Tensor
 from .activation import gelu, relu, silu
@@ -37,7 +38,8 @@ class QuantizedGEMM(Function):
 
     def backward(self, dy):
         (x,) = self.saved
-        return kernels.linear_backward(dy, x, self.quantized.dequantize(dy.dtype), self.needs)
+        weight = device(device_of(dy)).put(self.quantized.dequantize(dy.dtype))
+        return kernels.linear_backward(dy, x, weight, self.needs)
 
 
 def quantized_gemm(
