@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _FLAGS = ("-std=c++20", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w", "-pthread")
+_FLAGS += ("-fstack-clash-protection",)  # csrc/cuda_emulator/fiber.h
 
 
 # ---------------------------------------------------------------- a kernel's parameters
