@@ -61,7 +61,7 @@ def test_with_a_cache_token_by_token_it_is_the_whole_pass(options):
     with mt.no_grad():
         whole = attention(x).numpy()
         cache = nn.LayerCache(B, G, T, d, "float64")
-        pages = nn.PagedCache(1, pages=8, page=3, heads=G, head_width=d, dtype="float64")
+        pages = nn.PagedCache(1, pages=8, page_size=3, heads=G, head_width=d, dtype="float64")
         rows = [pages.start() for _ in range(B)]
         for a, b in ((0, 4), (4, 5), (5, 8), (8, 9)):
             np.testing.assert_allclose(attention(x[:, a:b], cache).numpy(), whole[:, a:b], rtol=1e-12, atol=1e-13)
