@@ -15,15 +15,17 @@ never followed, and what depends on it is NaN, or is left out of a sum.
 
 from __future__ import annotations
 
-import ml_dtypes
+import math
+from numbers import Real
+
 import numpy as np
 
 from .devices import DEVICES, device_of, same_device
+from .precision import FLOATS
 from .quantized_weight import QuantizedWeight
 
 __all__ = ["ROUTINES", "FLOATS", "Unsupported"]
 
-FLOATS = frozenset(np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))
 ROUTINES = {}  # name -> its contract, in the order of this file
 
 
@@ -63,7 +65,7 @@ def _floats(routine_name, **arrays):
 
 def _integers(routine_name, **arrays):
     for name, array in arrays.items():
-        if getattr(getattr(array, "dtype", None), "kind", "") not in "iu":
+        if getattr(getattr(array, "dtype", None), "kind", None) not in ("i", "u"):
             kind = getattr(array, "dtype", type(array).__name__)
             raise TypeError(f"{routine_name}: {name} must be an integer array, got {kind}")
 
@@ -77,6 +79,11 @@ def _rank(routine_name, name, array, least, most=None):
     if array.ndim < least or (most is not None and array.ndim > most):
         wanted = f"{least}" if most == least else f"at least {least}"
         raise ValueError(f"{routine_name}: {name} must have {wanted} axes, got shape {tuple(array.shape)}")
+
+
+def _number(routine_name, name, value):
+    if not isinstance(value, Real):
+        raise TypeError(f"{routine_name}: {name} must be a number, got {type(value).__name__}")
 
 
 def _axis(routine_name, x, axis):
@@ -166,7 +173,7 @@ def quantize_rows(x, scale=None):
     clipped. Ties go to the even code. Always worked out in float32. A row with a NaN or an infinity has codes 0 and
     scale NaN, so that what is computed from it is NaN; a row of zeros, or of numbers so small that the scale would lie
     below 2⁻¹²⁶, has scale 0.
-    Raises ValueError for a scale that is not positive and finite.
+    Raises ValueError for a scale that is not finite or lies below 2⁻¹²⁶.
     """
     _floats("quantize_rows", x=x)
     _rank("quantize_rows", "x", x, 1)
@@ -177,7 +184,8 @@ def quantize_rows(x, scale=None):
 def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_scale=None):
     """y = f(x Wᵀ + bias), W the numbers that a `QuantizedWeight` stands for, f None, "relu", "gelu" or "silu".
 
-    x (..., K) float, weight (N, K), bias (N,) of x's dtype or None -> y (..., N) of x's dtype, summed in float32.
+    x (..., K) float, weight (N, K), bias (N,) of x's dtype or None -> y (..., N) of x's dtype, summed in float32,
+    or in float64 where that is x's dtype.
     inputs="float": x as it is. inputs="int8": x rounded by `quantize_rows` (with `input_scale`, if given), the products
     of codes added up exactly as integers within each group of the weight; such sums are the same in every
     implementation. float16 and bfloat16 weights take inputs="float" only.
@@ -215,14 +223,17 @@ def matmul_bfloat16(a, b):
 
 
 def _positive(routine_name, name, number):
-    if number is not None and not 0 < float(np.float32(number)) < np.inf:
-        raise ValueError(f"{routine_name}: {name} must be positive and finite, got {number}")
+    if number is None:
+        return
+    _number(routine_name, name, number)
+    if not 2.0**-126 <= float(number) <= float(np.finfo(np.float32).max):
+        raise ValueError(f"{routine_name}: {name} must be positive and finite, 2**-126 at least, got {number}")
 
 
 # ---------------------------------------------------------------- attention
 
 
-def _attention(name, q, k, v, *, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None):
+def _attention(name, q, k, v, *, scale, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None):
     _floats(name, q=q, k=k, v=v, mask=mask, slopes=slopes)
     for label, array in (("q", q), ("k", k)) + ((("v", v),) if v is not None else ()):
         if array.ndim != 4:
@@ -237,6 +248,9 @@ def _attention(name, q, k, v, *, causal=False, window=None, offset=None, mask=No
         scores = (B, H, Tq, Tk)
         if mask.ndim > 4 or any(m not in (1, s) for m, s in zip(mask.shape[::-1], scores[::-1])):
             raise ValueError(f"{name}: mask {tuple(mask.shape)} does not broadcast to the scores {scores}")
+    _scale(name, scale)
+    if not isinstance(causal, (bool, np.bool_)):
+        raise TypeError(f"{name}: causal must be True or False, got {causal!r}")
     _window(name, window)
     if offset is not None:
         _whole(name, "offset", offset, -(2**31), 2**31)
@@ -263,6 +277,12 @@ def _whole(name, argument, value, low, high):
         raise TypeError(f"{name}: {argument} must be an integer, got {type(value).__name__}")
     if not low <= value <= high:
         raise ValueError(f"{name}: {argument} must lie in {low}..{high}, got {value}")
+
+
+def _scale(name, scale):
+    _number(name, "scale", scale)
+    if not math.isfinite(scale):
+        raise ValueError(f"{name}: scale must be finite, got {scale}")
 
 
 def _window(name, window):
@@ -297,8 +317,9 @@ def attention_forward(
     (grouped heads); Beltagy et al. 2020 (sliding window).
     """
     _attention(
-        "attention_forward", q, k, v, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans
-    )
+        "attention_forward",
+        q, k, v, scale=scale, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans,
+    )  # fmt: skip
 
 
 @routine
@@ -315,7 +336,7 @@ def attention_backward(
     """
     _attention(
         "attention_backward",
-        q, k, v, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans,
+        q, k, v, scale=scale, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans,
     )  # fmt: skip
     _floats("attention_backward", q=q, do=do, o=o, lse=lse)
     _shape("attention_backward", "o", o, (*q.shape[:3], v.shape[3]))
@@ -334,7 +355,10 @@ def attention_probabilities(
     -> p (B, h, r, Tk), or (B, H, Tq, Tk).
     """
     name = "attention_probabilities"
-    _attention(name, q, k, None, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans)
+    _attention(
+        name,
+        q, k, None, scale=scale, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans,
+    )  # fmt: skip
     _floats(name, q=q, lse=lse)
     _shape(name, "lse", lse, q.shape[:3])
     for label, chosen, limit in (("heads", heads, q.shape[1]), ("rows", rows, q.shape[2])):
@@ -374,6 +398,7 @@ def paged_attention_forward(q, keys, values, table, lengths, *, scale, window=No
     _within(name, "table", np.where(used, table, 0), 0, max(P, 1))
     if P == 0 and used.any():
         raise IndexError(f"{name}: table names pages but there are none")
+    _scale(name, scale)
     _window(name, window)
     if slopes is not None:
         _shape(name, "slopes", slopes, (H,))

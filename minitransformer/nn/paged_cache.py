@@ -165,4 +165,6 @@ class PagedCache:
     def _check_written(self, sequence):
         self._check(sequence)
         if sequence in self.batches and self.batches[sequence].unwritten:
-            raise RuntimeError(f"paged cache: sequence {sequence} still lacks tokens that a layer must write, by attend")
+            raise RuntimeError(
+                f"paged cache: sequence {sequence} still lacks tokens that a layer must write, by attend"
+            )

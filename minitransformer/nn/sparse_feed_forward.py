@@ -36,10 +36,9 @@ class SparseFeedForward(Module):
     chosen rows are read. `rank`: with a predictor of that rank from the start, that for inputs of all directions alike,
     until `fit_predictor` or a saved state replaces it.
 
-    `shared`: one choice for all tokens of a call, by the sum of their scores: worse for each, but the rows are read once
-    for all. A token's output then depends on all the others, so this is for serving texts that are independent of each
-    other, a token of each a call: tokens of one text would see those after them. While gradients are recorded it is a
-    RuntimeError.
+    `shared`: one choice for all tokens of a call, by the sum of their scores: worse for each, but the rows are read
+    once for all. A token's output then depends on all the others, and tokens of one text would see those after them: it
+    is for serving, a token of each text a call. While gradients are recorded it is a RuntimeError.
     Source: So et al. 2021 (ReLU²); Shazeer 2020 (SwiGLU); Liu et al. 2023 (Deja Vu: predictors); document D1 §4.1.
     """
 

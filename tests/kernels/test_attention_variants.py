@@ -1,5 +1,6 @@
 """Attention's variants against the dense formula, and against each other where one is a case of another."""
 
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -449,6 +450,38 @@ def test_what_only_the_contract_refuses():
         kernels.attention_forward(x, x, x, scale=1.0, window=2.0)
     with pytest.raises(ValueError, match="spans must not decrease"):
         kernels.attention_forward(x, x, x, scale=1.0, spans=np.array([[[0, 3], [0, 2], [0, 2]]]))
+    lse, ones = x[..., 0], np.ones((1, 1), int)
+    calls = {
+        FORWARD: (x, x, x), BACKWARD: (x, x, x, x, x, lse), "attention_probabilities": (x, x, lse),
+        PAGED: (x, x, x, ones * 0, ones[0]),
+    }  # fmt: skip
+    for routine, args in calls.items():
+        call = getattr(kernels, routine)
+        for scale, error in ((None, TypeError), ("1", TypeError), (np.nan, ValueError), (np.inf, ValueError)):
+            with pytest.raises(error, match=f"{routine}: scale must be"):
+                call(*args, scale=scale)
+        for causal in (2, "no", None):
+            if routine != PAGED:
+                with pytest.raises(TypeError, match=f"{routine}: causal must be True or False, got {causal!r}"):
+                    call(*args, scale=1.0, causal=causal)
+    with pytest.raises(TypeError, match="table must be an integer array, got list"):
+        kernels.paged_attention_forward(x, x, x, [[0]], ones[0], scale=1.0)
+
+
+def test_queries_without_a_width_look_at_all_keys_alike(attention, rng):
+    q, k, v, _ = arrays(rng, 1, 2, 1, 5, 5, 0, 3)
+    o, lse = attention["attention_forward"](q, k, v, scale=1.0, causal=True)
+    mean = v[:, 0].cumsum(1) / np.arange(1, 6)[:, None]
+    np.testing.assert_allclose(o, np.stack([mean, mean], 1), rtol=1e-12)
+    np.testing.assert_allclose(lse, np.broadcast_to(np.log(np.arange(1, 6)), lse.shape), rtol=1e-12)
+
+
+def test_an_infinite_slope_is_nan_and_no_warning(attention, rng):
+    q, k, v, _ = arrays(rng, 1, 2, 1, 5, 5, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        o, _ = attention["attention_forward"](q, k, v, scale=1.0, slopes=np.array([np.inf, 1.0]))
+    assert np.isnan(o[:, 0]).all() and np.isfinite(o[:, 1]).all()
 
 
 def test_ends_that_decrease_past_the_contract_read_nothing_outside(implementations, rng):

@@ -79,6 +79,21 @@ def test_captured_probabilities_know_the_options():
     np.testing.assert_allclose(p @ recording.values[0], recording.outputs[0].numpy(), rtol=1e-12, atol=1e-13)
 
 
+def test_probabilities_of_some_heads_and_rows():
+    """In any order; a head and a row may come twice."""
+    attention, (q, k, v) = (
+        layer({"key_value_heads": 2}),
+        (stream(i).reshape(B, T, -1, d).transpose(1, 2) for i in range(3)),
+    )
+    k, v = k[:, :2], v[:, :2]
+    whole, heads, rows = attention.probabilities(q, k, v), np.array([3, 0, 3]), np.array([8, 2])
+    assert np.array_equal(attention.probabilities(q, k, v, heads), whole[:, heads])
+    assert np.array_equal(attention.probabilities(q, k, v, rows=rows), whole[:, :, rows])
+    assert np.array_equal(attention.probabilities(q, k, v, heads, rows), whole[:, heads][:, :, rows])
+    with pytest.raises(TypeError, match="heads must be an integer array, got list"):
+        attention.probabilities(q, k, v, heads=[1])
+
+
 def test_the_slopes_of_the_paper():
     assert nn.alibi_slopes(8).tolist() == [2.0**-n for n in range(1, 9)]
     assert nn.alibi_slopes(1).tolist() == [2.0**-8]
