@@ -5,6 +5,7 @@ from __future__ import annotations
 from .. import kernels
 from ..function import Function, xp
 from ..graph import is_grad_enabled
+from ..kernels.devices import device, device_of
 from ..kernels.quantized_weight import QuantizedWeight
 from ..tensor import Tensor
 from .activation import gelu, relu, silu
@@ -37,9 +38,12 @@ class QuantizedGEMM(Function):
 
     def backward(self, dy):
         (x,), (N, K), np = self.saved, self.quantized.shape, xp(dy)
-        nothing = np.zeros((), dy.dtype)  # stands for an array that no wanted gradient reads
+        nothing = np.zeros((), dtype=dy.dtype)  # stands for an array that no wanted gradient reads
+        if self.needs[0]:
+            weight = device(device_of(dy)).put(self.quantized.dequantize(dy.dtype))
+        else:
+            weight = np.broadcast_to(nothing, (N, K))
         x = x if self.needs[1] else np.broadcast_to(nothing, (*dy.shape[:-1], K))
-        weight = self.quantized.dequantize(dy.dtype) if self.needs[0] else np.broadcast_to(nothing, (N, K))
         return kernels.linear_backward(dy, x, weight, self.needs)
 
 
