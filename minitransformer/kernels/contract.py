@@ -222,12 +222,12 @@ def matmul_bfloat16(a, b):
     matmul(a, b)
 
 
-def _positive(routine_name, name, number):
-    if number is None:
+def _positive(routine_name, name, value):
+    if value is None:
         return
-    _number(routine_name, name, number)
-    if not 2.0**-126 <= float(number) <= float(np.finfo(np.float32).max):
-        raise ValueError(f"{routine_name}: {name} must be positive and finite, 2**-126 at least, got {number}")
+    _number(routine_name, name, value)
+    if not 2.0**-126 <= float(value) <= float(np.finfo(np.float32).max):
+        raise ValueError(f"{routine_name}: {name} must be positive and finite, 2**-126 at least, got {value}")
 
 
 # ---------------------------------------------------------------- attention
