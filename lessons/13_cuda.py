@@ -361,8 +361,7 @@ lesson.claim(
     "C15",
     measured=f"softmax in one kernel moves each number {one[0] / x.size:.0f} times, in five kernels {five}, with 1 "
     "launch for 5; to move 5 times less takes 5 element-wise kernels in one",
-    setup="reads and writes of one kernel counted in it, in the emulator, those of five from the sizes of their "
-    "arrays; an upper bound where memory decides; no time on a GPU was taken",
+    setup="emulator: one kernel's reads and writes counted in it, those of five from sizes; an upper bound, not a time",
     verdict="partly",
 )
 

@@ -93,7 +93,7 @@ def scaled_dot_product_attention(
     spans = _spans(query, key, key_lengths, boundaries)
     return Attention.apply(
         query, key, value, attn_mask, _constant_slopes(alibi_slopes, query), spans,
-        scale=_scale(scale, query), causal=bool(is_causal), **_given(window=window, offset=offset),
+        scale=_scale(scale, query), causal=is_causal, **_given(window=window, offset=offset),
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def _given(**options):
 
 
 def _scale(scale, query):
-    return 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
+    return 1.0 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
 
 
 def _constant_slopes(slopes, query):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import kernels
-from ..function import Function
+from ..function import Function, xp
 from ..graph import is_grad_enabled
 from ..kernels.devices import device, device_of
 from ..kernels.quantized_weight import QuantizedWeight
@@ -29,7 +29,7 @@ class QuantizedGEMM(Function):
         if quantized is None:
             quantized = QuantizedWeight.quantize(weight, format, group)
         if any(self.needs):
-            self.quantized, multiplied = quantized, x
+            self.quantized, multiplied = quantized, x if self.needs[1] else None
             if inputs == "int8" and self.needs[1]:
                 codes, scales = kernels.quantize_rows(x, input_scale)
                 multiplied = codes.astype(x.dtype) * scales.astype(x.dtype)[..., None]
@@ -37,8 +37,13 @@ class QuantizedGEMM(Function):
         return kernels.quantized_gemm(x, quantized, bias, activation, inputs, input_scale)
 
     def backward(self, dy):
-        (x,) = self.saved
-        weight = device(device_of(dy)).put(self.quantized.dequantize(dy.dtype))
+        (x,), (N, K), np = self.saved, self.quantized.shape, xp(dy)
+        nothing = np.zeros((), dtype=dy.dtype)  # stands for an array that no wanted gradient reads
+        if self.needs[0]:
+            weight = device(device_of(dy)).put(self.quantized.dequantize(dy.dtype))
+        else:
+            weight = np.broadcast_to(nothing, (N, K))
+        x = x if self.needs[1] else np.broadcast_to(nothing, (*dy.shape[:-1], K))
         return kernels.linear_backward(dy, x, weight, self.needs)
 
 
@@ -65,7 +70,7 @@ def quantized_gemm(
     )  # fmt: skip
     if differentiated and activation is not None:
         functions = {"relu": relu, "gelu": gelu, "silu": silu}
-        if activation not in functions:
+        if activation not in tuple(functions):
             raise ValueError(f'quantized_gemm: activation must be None, "relu", "gelu" or "silu", got {activation!r}')
         y = functions[activation](y)
     return y

@@ -132,7 +132,8 @@ class _Scores:
         j = np.arange(self.k.shape[2])[keys]
         if self.slopes is not None:
             distance = np.abs(self.position[rows, None] - j)
-            s -= (self.slopes[heads, None, None] * distance).astype(s.dtype)
+            with errstate(invalid="ignore"):  # an infinite slope
+                s -= (self.slopes[heads, None, None] * distance).astype(s.dtype)
         hidden = (j < self.low[:, rows, None]) | (j >= self.high[:, rows, None])  # (B or 1, rows, keys)
         s = np.where(hidden[:, None], s.dtype.type(-inf), s)
         if self.mask is not None:
