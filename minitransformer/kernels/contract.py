@@ -20,7 +20,7 @@ import math
 import numpy as np
 
 from . import checks as check
-from .devices import DEVICES, same_device
+from .devices import DEVICES, device_of, same_device
 from .precision import FLOATS
 from .quantized_weight import QuantizedWeight
 
