@@ -34,8 +34,8 @@ class QuantizedLinear(Module):
         shape = self.out_features, self.in_features
         return QuantizedWeight(self.format, shape, self.data.data, self.group, self.layout)
 
-    def forward(self, x):
-        return quantized_gemm(x, self.weight, self.bias, inputs=self.inputs)
+    def forward(self, x, activation=None):
+        return quantized_gemm(x, self.weight, self.bias, activation, inputs=self.inputs)
 
     def extra_repr(self):
         bias = "" if self.bias is not None else ", bias=False"
