@@ -108,6 +108,8 @@ template <class T> void pack_a(Matrix<const T> a, long rows, long K, T* packed) 
         return;
     }
     for (long k = 0; k < K; k++, a.data += a.column, packed += tile_rows) {
+        const T* later = a.data + smaller(8l, K - 1 - k) * a.column;
+        for (long r = 0; r < rows; r += 64 / long(sizeof(T))) __builtin_prefetch(later + r);
         long i = 0;  // full registers: what a panel's column has too much, its next column overwrites
         T* to = packed;
         for (; i + tile_rows + lanes<T> <= rows; i += tile_rows, to += panel_size<T>)
