@@ -16,6 +16,7 @@
 
 #include <utility>
 
+#include "activated.hpp"
 #include "quantized_blocks.hpp"
 #include "threads.hpp"
 #include "tile.hpp"
@@ -209,22 +210,13 @@ IntegerTile pick_tile(WeightFormat format, bool stored_nibbles, int height) {
 
 // ---------------------------------------------------------------- the end of every sum
 
-MT_INLINE vec<float> activated(vec<float> a, EpilogueFunction function) {
-    if (function == EpilogueFunction::relu) return a > 0.f || a != a ? a : vec<float>{};
-    if (function == EpilogueFunction::silu) return a / (1.f + vexp(-a));
-    vec<float> cdf, pdf;
-    vnormal(a, cdf, pdf);
-    return a * cdf;
-}
-
 // y = f(scale values + bias), `width` of them; values may be y.
-void finish(const float* values, float scale, const float* bias, EpilogueFunction function, long width, float* y) {
+void finish(const float* values, float scale, const float* bias, Activation f, long width, float* y) {
     for (long j = 0; j < width; j += L) {
         const int n = int(smaller(width - j, long(L)));
         vec<float> a = load_n<float>(values + j, n) * scale;
         if (bias) a += load_n<float>(bias + j, n);
-        if (function != EpilogueFunction::none) a = activated(a, function);
-        store_n<float>(y + j, a, n);
+        store_n<float>(y + j, activated<float>(a, f), n);
     }
 }
 
@@ -290,7 +282,7 @@ void multiply_integers(const QuantizedProduct<float>& p) {
                 pick_tile(w.format, direct, int(height))(groups, per_group, codes + first * chunks * CHUNK,
                                                         sums + first * groups, stream, size, values);
                 for (long i = 0; i < height; i++)
-                    finish(values + i * WIDTH, scales[first + i], p.bias ? p.bias + j : nullptr, p.function, width,
+                    finish(values + i * WIDTH, scales[first + i], p.bias ? p.bias + j : nullptr, p.activation, width,
                            p.y + (first + i) * w.N + j);
             }
         }
@@ -375,7 +367,7 @@ void multiply_floats(const QuantizedProduct<float>& p) {
                 product<float>(rows, width, length, p.x + first * p.x_row + k, p.x_row, 1, slab, WIDTH, y, w.N, k > 0);
             }
             for (long i = 0; i < rows; i++)
-                finish(y + i * w.N, 1.f, p.bias ? p.bias + j : nullptr, p.function, width, y + i * w.N);
+                finish(y + i * w.N, 1.f, p.bias ? p.bias + j : nullptr, p.activation, width, y + i * w.N);
         }
     });
 }

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "activations.hpp"
 #include "arrays.hpp"
 
 namespace mt {
@@ -88,13 +89,7 @@ py::array quantized_gemm(const py::array& x, const py::object& weight, OptionalA
         check_shape(name, "bias", *bias, {w.N});
         bias = contiguous<float>(*bias);
     }
-    auto function = EpilogueFunction::none;
-    if (activation) {
-        if (*activation == "relu") function = EpilogueFunction::relu;
-        else if (*activation == "gelu") function = EpilogueFunction::gelu;
-        else if (*activation == "silu") function = EpilogueFunction::silu;
-        else throw py::value_error("quantized_gemm: activation must be None, \"relu\", \"gelu\" or \"silu\"");
-    }
+    const Activation f = activation_of(name, activation);
     if (inputs != "float" && inputs != "int8")
         throw py::value_error("quantized_gemm: inputs must be \"float\" or \"int8\", got \"" + inputs + '"');
     const bool integer = inputs == "int8";
@@ -109,7 +104,7 @@ py::array quantized_gemm(const py::array& x, const py::object& weight, OptionalA
     long M = 1;
     for (int i = 0; i + 1 < x.ndim(); i++) M *= x.shape(i);
     WithoutGil guard(double(M) * double(w.N) * double(w.K));
-    quantized_kernels<float>().multiply({M, data<float>(in), w.K, w, bias ? data<float>(*bias) : nullptr, function,
+    quantized_kernels<float>().multiply({M, data<float>(in), w.K, w, bias ? data<float>(*bias) : nullptr, f,
                                          integer, scale, mutable_data<float>(y)});
     return y;
 }

@@ -14,7 +14,7 @@
 namespace mt {
 
 enum Format { int8_rows, int4, int4_zero, q8_0, q4_1, float16, bfloat16 };  // q4_0 is int4 in groups of 32
-enum Activation { none, relu_of, gelu_of, silu_of };
+enum Activation { none, relu_of, gelu_of, silu_of, gelu_tanh_of };
 
 // The four bytes at any address, from the two aligned words that they lie in. The weight's memory ends with bytes to
 // spare.
@@ -87,6 +87,7 @@ struct Weight {
 
 template <class A> __device__ A activated(A y, int activation) {
     if (activation == relu_of) return y < 0 ? 0 : y;  // NaN stays
+    if (activation == gelu_tanh_of) return gelu_tanh(y);
     return activation == gelu_of ? gelu(y) : activation == silu_of ? silu(y) : y;
 }
 

@@ -68,8 +68,8 @@ def matmul(a, b):
 
 
 @routine
-def linear(x, weight, bias=None):
-    """y = x weightᵀ + bias, the layout of a weight on disk.
+def linear(x, weight, bias=None, activation=None):
+    """y = f(x weightᵀ + bias), the layout of a weight on disk; f None, "relu", "gelu", "gelu_tanh" or "silu".
 
     x (..., K), weight (N, K), bias (N,) or None, float -> y (..., N).
     """
@@ -82,11 +82,19 @@ def linear(x, weight, bias=None):
         )
     if bias is not None:
         check.shape("linear", "bias", bias, weight.shape[:1])
+    _activation("linear", activation)
+
+
+def _activation(routine_name, activation):
+    if activation not in (None, "relu", "gelu", "gelu_tanh", "silu"):
+        raise ValueError(
+            f'{routine_name}: activation must be None, "relu", "gelu", "gelu_tanh" or "silu", got {activation!r}'
+        )
 
 
 @routine
 def linear_backward(dy, x, weight, needs=(True, True, True)):
-    """Gradients of `linear`; an entry is None where `needs` (dx, dweight, dbias) says that nobody wants it.
+    """Gradients of `linear`, activation None; an entry is None where `needs` (dx, dweight, dbias) says nobody wants it.
 
     dy (..., N), x (..., K), weight (N, K) -> dx (..., K), dweight (N, K), dbias (N,).
         dx = dy weight,   dweight = dyᵀ x,   dbias = Σ_rows dy
@@ -117,7 +125,7 @@ def quantize_rows(x, scale=None):
 
 @routine
 def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_scale=None):
-    """y = f(x Wᵀ + bias), W the numbers that a `QuantizedWeight` stands for, f None, "relu", "gelu" or "silu".
+    """y = f(x Wᵀ + bias), W the numbers that a `QuantizedWeight` stands for, f as in `linear`.
 
     x (..., K) float, weight (N, K), bias (N,) of x's dtype or None -> y (..., N) of x's dtype, summed in float32,
     or in float64 where that is x's dtype.
@@ -136,8 +144,7 @@ def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_
                          f"{weight.shape[1]}")  # fmt: skip
     if bias is not None:
         check.shape(name, "bias", bias, weight.shape[:1])
-    if activation not in (None, "relu", "gelu", "silu"):
-        raise ValueError(f'{name}: activation must be None, "relu", "gelu" or "silu", got {activation!r}')
+    _activation(name, activation)
     if inputs not in ("float", "int8"):
         raise ValueError(f'{name}: inputs must be "float" or "int8", got {inputs!r}')
     if inputs == "int8" and weight.format in ("float16", "bfloat16"):

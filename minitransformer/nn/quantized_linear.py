@@ -53,8 +53,8 @@ class QuantizedLinear(Module):
         (data,) = self.data.values()
         return QuantizedWeight(self.format, (self.out_features, self.in_features), data.data, self.group, self.layout)
 
-    def forward(self, x):
-        return quantized_gemm(x, self.weight, self.bias, inputs=self.inputs, input_scale=self.input_scale)
+    def forward(self, x, activation=None):
+        return quantized_gemm(x, self.weight, self.bias, activation, inputs=self.inputs, input_scale=self.input_scale)
 
     def extra_repr(self):
         bias = "" if self.bias is not None else ", bias=False"

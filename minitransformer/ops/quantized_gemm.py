@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from .. import kernels
 from ..function import Function, xp
-from ..graph import is_grad_enabled
 from ..kernels.devices import device, device_of
 from ..kernels.quantized_weight import QuantizedWeight
 from ..tensor import Tensor
-from .activation import gelu, relu, silu
+from .activation import ended_by
 
 __all__ = ["quantized_gemm"]
 
@@ -50,7 +49,7 @@ class QuantizedGEMM(Function):
 def quantized_gemm(
     x, weight, bias=None, activation=None, *, format=None, group=None, inputs="float", input_scale=None
 ) -> Tensor:
-    """f(x Ŵᵀ + b): x (..., K), weight (N, K), bias (N,) or None -> (..., N); f None, "relu", "gelu" or "silu".
+    """f(x Ŵᵀ + b): x (..., K), weight (N, K), bias (N,) or None -> (..., N); f as in `linear`.
 
     weight: a `QuantizedWeight`, which stays as it is; or a float tensor, which is rounded to `format` (and `group`) in
     each call and trained by the straight-through gradient. inputs="int8" rounds x too, by input_scale or row by row.
@@ -61,16 +60,12 @@ def quantized_gemm(
         raise TypeError(f"quantized_gemm: the weight is {weight.format} already, so format and group must be None")
     if not fixed and format is None:
         raise TypeError("quantized_gemm: weight must be a QuantizedWeight, or come with the format to round it to")
-    # The gradient of a fused activation would need its input, so it is fused only where nobody differentiates.
-    differentiated = is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in (x, weight, bias))
-    y = QuantizedGEMM.apply(
-        x, None if fixed else weight, bias,
-        quantized=weight if fixed else None, format=format, group=group,
-        activation=None if differentiated else activation, inputs=inputs, input_scale=input_scale,
+    return ended_by(
+        activation,
+        lambda f: QuantizedGEMM.apply(
+            x, None if fixed else weight, bias,
+            quantized=weight if fixed else None, format=format, group=group,
+            activation=f, inputs=inputs, input_scale=input_scale,
+        ),
+        x, weight, bias,
     )  # fmt: skip
-    if differentiated and activation is not None:
-        functions = {"relu": relu, "gelu": gelu, "silu": silu}
-        if activation not in tuple(functions):
-            raise ValueError(f'quantized_gemm: activation must be None, "relu", "gelu" or "silu", got {activation!r}')
-        y = functions[activation](y)
-    return y

@@ -9,7 +9,7 @@ from ..devices import device, device_of
 from .launch import empty, kernel, packed, teams
 
 FORMATS = {"int8": 0, "int4": 1, "q4_0": 1, "int4_zero": 2, "q8_0": 3, "q4_1": 4, "float16": 5, "bfloat16": 6}
-ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "silu": 3}
+ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "silu": 3, "gelu_tanh": 4}
 FEW = 8  # rows of x, up to which a warp makes each output
 SPARE = 64  # bytes behind a weight, for reads of whole words
 

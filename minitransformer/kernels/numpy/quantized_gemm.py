@@ -3,7 +3,7 @@
 import ml_dtypes
 import numpy as np
 
-from .activation import gelu, silu
+from .activation import activated
 
 
 def _wide(dtype):
@@ -43,7 +43,7 @@ def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_
             y = _integer_product(codes, weight, wide) * row_scales.astype(wide)[..., None]
         if bias is not None:
             y = y + bias.astype(wide)
-    return _activated(y, activation).astype(x.dtype)
+    return activated(y, activation).astype(x.dtype)
 
 
 def _integer_product(codes, weight, wide):
@@ -57,14 +57,6 @@ def _integer_product(codes, weight, wide):
         if minima is not None:
             y += q.sum(-1, keepdims=True).astype(wide) * minima[:, g].astype(wide)
     return y
-
-
-def _activated(y, activation):
-    if activation == "relu":
-        return np.maximum(y, 0)
-    if activation == "gelu":
-        return gelu(y, "none")
-    return silu(y) if activation == "silu" else y
 
 
 def matmul_bfloat16(a, b):

@@ -65,7 +65,7 @@ def quantized_gemm(rng, dtype):
         poisoned[3, 7], poisoned[5, 1] = np.nan, np.inf
         yield _case(poisoned, weight, inputs=kinds[-1])
     weight = _weight(rng, 21, 64, "int4_zero")
-    for activation in ("relu", "gelu", "silu"):
+    for activation in ("relu", "gelu", "gelu_tanh", "silu"):
         for inputs in ("float", "int8"):
             yield _case(normal(rng, (9, 64), dtype), weight, normal(rng, (42,), dtype)[::-2], activation, inputs)
     for scale in (0.01, 0.1):  # the first clips
