@@ -402,10 +402,9 @@ def test_a_zero_point_that_python_refuses_spoils_its_own_row_only(implementation
 def test_bfloat16_product_may_lose_what_lies_below_the_normal_numbers_and_no_more(implementations):
     """Processors with the instruction take such numbers for 0, the others do not."""
     rng, K, tiny = np.random.default_rng(0), 301, float(np.finfo(F32).tiny)
-    shape = (20, K)
-    a = rng.standard_normal(shape) * 2.0 ** rng.integers(-133, -100, shape)
-    b = rng.standard_normal(shape).T * 2.0 ** rng.integers(90, 120, shape).T
-    for left, right in ((a, b), (b.T, a.T), (a, b * 2.0**-115)):
+    a = rng.standard_normal((20, K)) * 2.0 ** np.arange(-135, -115)[:, None]  # rows below, across and above 2⁻¹²⁶
+    b = rng.standard_normal((K, 20)) * 2.0**100
+    for left, right in ((a, b), (b.T, a.T), (a, b * 2.0**-110)):
         left, right = left.astype(F32), right.astype(F32)
         # float64 holds the rounded numbers, their products and, but for 2⁻⁵² of it, the sum
         x, y = (m.astype(ml_dtypes.bfloat16).astype(np.float64) for m in (left, right))
