@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <climits>
+#include <cmath>
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
@@ -25,7 +26,10 @@ PYBIND11_MODULE(_native, m) {
     thread_count();
 
     m.def("thread_count", &thread_count);
-    m.def("set_thread_count", &set_thread_count, py::arg("n"), py::call_guard<py::gil_scoped_release>());
+    m.def("set_thread_count", [](int n) {
+        WithoutGil guard(HUGE_VAL);  // it waits for a running kernel
+        set_thread_count(n);
+    }, py::arg("n"));
     m.def("isa", [] { return isa_name(isa()); });
     m.def("isas", [] {
         py::list names;

@@ -159,7 +159,8 @@ def matmul_bfloat16(a, b):
     """`matmul` of a and b rounded to bfloat16, added up in float32: half the bytes, and on processors that have the
     instruction twice the products. a (..., M, K), b (..., K, N) float -> c (..., M, N) of their dtype.
 
-    Numbers below 2⁻¹²⁶ may count as 0.
+    The order and the rounding of the additions are the processor's own, so the last bits differ between processors;
+    numbers below 2⁻¹²⁶ may count as 0.
     """
     matmul(a, b)
 

@@ -42,6 +42,11 @@ def _wrong_options():
     yield TypeError, "spans must", FORWARD, (x, x, x), {"spans": spans.astype(np.int32)}
     yield ValueError, "spans must", FORWARD, (x, x, x), {"spans": spans[:, :4]}
     yield ValueError, "spans must", FORWARD, (x, x, x), {"spans": np.zeros((3, 5, 2), np.int64)}
+    far = np.zeros((1, 2, 4000, 64), np.float32)  # of so many keys, memory that is not the kernel's would be read
+    for ends in ([[100, 4000], [0, 4000]], [[0, 4000], [0, 3999]]):
+        spans = np.array([[[0, 0], [0, 0]], ends])
+        q, k = np.zeros((2, 2, 2, 64), np.float32), np.repeat(far, 2, 0)
+        yield ValueError, "spans must not decrease", FORWARD, (q, k, k), {"spans": spans}
     yield IndexError, "heads", PROBABILITIES, (x, x, lse), {"heads": np.array([4])}
     yield IndexError, "rows", PROBABILITIES, (x, x, lse), {"rows": np.array([0, -1])}
     yield ValueError, "rows must", PROBABILITIES, (x, x, lse), {"rows": np.array([[0]])}

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -422,6 +423,32 @@ def test_the_extension_does_not_trust_a_weight(implementations):
     for name, value in {"data": None, "shape": 3, "group": "x", "format": 1}.items():
         with pytest.raises((TypeError, ValueError), match="quantized_gemm: weight"):
             gemm(X, type("Other", (Lie,), {name: value}))
+
+
+def test_a_zero_point_that_python_refuses_spoils_its_own_row_only(implementations):
+    gemm, weight = implementations("native")["quantized_gemm"], weight_of("int4_zero")
+    x = np.random.default_rng(0).standard_normal((40, 256)).astype(F32)
+    for held in (weight, weight.panels()):
+        spoilt = QuantizedWeight(held.format, held.shape, held.data.copy(), held.group, held.layout)
+        spoilt.view()["zero"].reshape(-1)[0] = 200  # the constructor has looked already
+        for inputs in ("float", "int8"):
+            for M in (3, 40):
+                y, right = (gemm(x[:M], w, inputs=inputs) for w in (spoilt, held))
+                assert np.array_equal(y[:, 1:], right[:, 1:])
+
+
+def test_bfloat16_product_may_lose_what_lies_below_the_normal_numbers_and_no_more(implementations):
+    """Processors with the instruction take such numbers for 0, the others do not."""
+    rng, K, tiny = np.random.default_rng(0), 301, float(np.finfo(F32).tiny)
+    a = rng.standard_normal((20, K)) * 2.0 ** np.arange(-135, -115)[:, None]  # rows below, across and above 2⁻¹²⁶
+    b = rng.standard_normal((K, 20)) * 2.0**100
+    for left, right in ((a, b), (b.T, a.T), (a, b * 2.0**-110)):
+        left, right = left.astype(F32), right.astype(F32)
+        # float64 holds the rounded numbers, their products and, but for 2⁻⁵² of it, the sum
+        x, y = (m.astype(ml_dtypes.bfloat16).astype(np.float64) for m in (left, right))
+        lost = np.where(abs(x) < tiny, abs(x), 0) @ abs(y) + abs(x) @ np.where(abs(y) < tiny, abs(y), 0) + 2 * K * tiny
+        allowed = K * np.finfo(F32).eps * (abs(x) @ abs(y)) + lost
+        assert (abs(implementations("native")["matmul_bfloat16"](left, right) - x @ y) <= allowed).all()
 
 
 def test_bfloat16_product_rounds_its_inputs_and_nothing_else(implementations):
