@@ -63,7 +63,7 @@ def _floats(routine_name, **arrays):
 
 def _integers(routine_name, **arrays):
     for name, array in arrays.items():
-        if getattr(getattr(array, "dtype", None), "kind", "") not in "iu":
+        if getattr(getattr(array, "dtype", None), "kind", None) not in ("i", "u"):
             kind = getattr(array, "dtype", type(array).__name__)
             raise TypeError(f"{routine_name}: {name} must be an integer array, got {kind}")
 
@@ -249,6 +249,7 @@ def _attention(name, q, k, v, *, causal=False, window=None, offset=None, mask=No
             )
         if spans.ndim != 3 or spans.shape[0] not in (1, B) or spans.shape[1:] != (Tq, 2):
             raise ValueError(f"{name}: spans must have shape (1 or {B}, {Tq}, 2), got {tuple(spans.shape)}")
+        same_device(name, q, spans)
         if device_of(spans) == "cpu" and bool((spans[:, 1:] < spans[:, :-1]).any()):
             raise ValueError(f"{name}: spans must not decrease from one query to the next")
 
@@ -340,6 +341,7 @@ def attention_probabilities(
     for label, chosen, limit in (("heads", heads, q.shape[1]), ("rows", rows, q.shape[2])):
         if chosen is not None:
             _integers(name, **{label: chosen})
+            same_device(name, q, chosen)
             _rank(name, label, chosen, 1, 1)
             _within(name, label, chosen, 0, limit)
 
@@ -357,6 +359,7 @@ def paged_attention_forward(q, keys, values, table, lengths, *, scale, window=No
     name = "paged_attention_forward"
     _floats(name, q=q, keys=keys, values=values, slopes=slopes)
     _integers(name, table=table, lengths=lengths)
+    same_device(name, q, table, lengths)
     for label, array in (("q", q), ("keys", keys), ("values", values)):
         _rank(name, label, array, 4, 4)
     _rank(name, "table", table, 2, 2)
@@ -534,6 +537,7 @@ def _gathered(name, weight, indices, **left):
     ((label, array),) = left.items()
     _floats(name, **left, weight=weight)
     _integers(name, indices=indices)
+    same_device(name, array, indices)
     for which, matrix in ((label, array), ("weight", weight), ("indices", indices)):
         _rank(name, which, matrix, 2, 2)
     if indices.shape[0] != 1:

@@ -31,6 +31,8 @@ class QuantizedLinear(Module):
     @property
     def weight(self) -> QuantizedWeight:
         """The weight, a view of the module's bytes."""
+        if self.data.device != "cpu":
+            raise TypeError(f'QuantizedLinear: it computes on cpu, its bytes live on {self.data.device}; .to("cpu") it')
         shape = self.out_features, self.in_features
         return QuantizedWeight(self.format, shape, self.data.data, self.group, self.layout)
 
