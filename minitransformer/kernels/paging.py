@@ -13,7 +13,7 @@ from .devices import device_of, xp
 
 
 def places(table, lengths, page):
-    """(pages, slots, filled), each (B, L): where the tokens lie, and which of the L places hold one; page -1 is none."""
+    """(pages, slots, filled), each (B, L): where the tokens lie (page -1: nowhere), and which places hold one."""
     np = xp(table)
     table, lengths = table.astype(np.int64), lengths.astype(np.int64)
     if device_of(lengths) == "cpu":
