@@ -198,6 +198,7 @@ def _attention(name, q, k, v, *, scale, causal=False, window=None, offset=None, 
             )
         if spans.ndim != 3 or spans.shape[0] not in (1, B) or spans.shape[1:] != (Tq, 2):
             raise ValueError(f"{name}: spans must have shape (1 or {B}, {Tq}, 2), got {tuple(spans.shape)}")
+        same_device(name, q, spans)
         if device_of(spans) == "cpu" and bool((spans[:, 1:] < spans[:, :-1]).any()):
             raise ValueError(f"{name}: spans must not decrease from one query to the next")
 
@@ -292,6 +293,7 @@ def attention_probabilities(
     for label, chosen, limit in (("heads", heads, q.shape[1]), ("rows", rows, q.shape[2])):
         if chosen is not None:
             check.integers(name, **{label: chosen})
+            same_device(name, q, chosen)
             check.rank(name, label, chosen, 1, 1)
             check.within(name, label, chosen, 0, limit)
 
@@ -309,6 +311,7 @@ def paged_attention_forward(q, keys, values, table, lengths, *, scale, window=No
     name = "paged_attention_forward"
     check.floats(name, q=q, keys=keys, values=values, slopes=slopes)
     check.integers(name, table=table, lengths=lengths)
+    same_device(name, q, table, lengths)
     for label, array in (("q", q), ("keys", keys), ("values", values)):
         check.rank(name, label, array, 4, 4)
     check.rank(name, "table", table, 2, 2)
@@ -487,6 +490,7 @@ def _gathered(name, weight, indices, **left):
     ((label, array),) = left.items()
     check.floats(name, **left, weight=weight)
     check.integers(name, indices=indices)
+    same_device(name, array, indices)
     for which, matrix in ((label, array), ("weight", weight), ("indices", indices)):
         check.rank(name, which, matrix, 2, 2)
     if indices.shape[0] != 1:

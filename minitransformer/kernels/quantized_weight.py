@@ -37,6 +37,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
+from .devices import fetch
 from .precision import FLOATS
 
 __all__ = ["FORMATS", "QuantizedWeight"]
@@ -122,9 +123,10 @@ class QuantizedWeight:
         """The nearest codes to a float weight (N, K). The scales follow the largest |w| of a group, in int4_zero and
         q4_1 the distance from its smallest to its largest w.
 
+        The codes are found on the CPU, where the bytes then lie: a weight on a device is waited for and copied here.
         Raises ValueError for NaN or infinity, and where a scale (or a number of 16 bits) is too large for its dtype.
         """
-        weight = np.asarray(weight)
+        weight = np.asarray(fetch(weight))
         if weight.ndim != 2 or weight.dtype not in FLOATS:
             raise TypeError(f"quantize: weight must be a float array (N, K), got {weight.dtype}{list(weight.shape)}")
         group = _group(format, weight.shape[1], group)

@@ -39,6 +39,8 @@ class PagedLayer:
         expected = (len(batch.lengths), G, batch.tokens, d)
         if key.requires_grad or value.requires_grad:
             raise RuntimeError("paged cache: no gradient flows through it; decode under mt.no_grad()")
+        if key.device != "cpu":
+            raise TypeError(f'paged cache: its pages live on cpu, the keys on {key.device}; .to("cpu") the model')
         if key.shape != expected or value.shape != expected:
             raise ValueError(f"paged cache: expects keys and values {expected}, got {key.shape} and {value.shape}")
         if query.ndim != 4 or query.shape[2] != batch.tokens:

@@ -51,6 +51,8 @@ class QuantizedLinear(Module):
     def weight(self) -> QuantizedWeight:
         """The weight, a view of the module's bytes."""
         (data,) = self.data.values()
+        if data.device != "cpu":
+            raise TypeError(f'QuantizedLinear: it computes on cpu, its bytes live on {data.device}; .to("cpu") it')
         return QuantizedWeight(self.format, (self.out_features, self.in_features), data.data, self.group, self.layout)
 
     def forward(self, x, activation=None):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .. import kernels
-from ..graph import is_grad_enabled
+from ..graph import is_grad_enabled, xp
+from ..kernels.devices import device, fetch
 from ..ops.activation import relu, silu
 from ..ops.matmul import linear, matmul
 from ..ops.topk_activation import check_backward, count_of, topk_activation
@@ -77,7 +78,7 @@ class SparseFeedForward(Module):
         reduced-rank regression (Izenman 1975) of the gate on x. Returns the recall: the share of the k truly largest
         neurons that the guess finds, on x itself.
         """
-        x = np.asarray(x.data if isinstance(x, Tensor) else x, np.float64)
+        x = np.asarray(fetch(x.data if isinstance(x, Tensor) else x), np.float64)
         self._check(x)
         x = x.reshape(-1, self.width)
         if not len(x) or not np.isfinite(x).all():
@@ -85,16 +86,16 @@ class SparseFeedForward(Module):
         check_size("fit_predictor", rank=rank)
         if rank > self.width:
             raise ValueError(f"fit_predictor: rank must lie in 1..{self.width}, got {rank}")
-        gate = self.gate.data.astype(np.float64)
+        gate = fetch(self.gate.data).astype(np.float64)
         values, vectors = np.linalg.eigh(x.T @ x / len(x))
         root = gate @ (vectors * np.sqrt(np.maximum(values, 0)))
         _, directions = np.linalg.eigh(root.T @ root)
         left, _ = np.linalg.qr(root @ directions[:, ::-1][:, :rank])  # U_r: (hidden, rank)
-        dtype = self.gate.dtype
-        self.predictor = Buffer((left.T @ gate).astype(dtype)), Buffer(left.astype(dtype))
-        x = x.astype(dtype)
+        here = device(self.gate.device)
+        left, into, x = (here.put(a.astype(self.gate.dtype)) for a in (left, left.T @ gate, x))
+        self.predictor = Buffer(into), Buffer(left)
         guessed, true = self._choice(self._scores(x)), self._choice(self._activation(x @ self.gate.data.T))
-        found = sum(len(np.intersect1d(g, t)) for g, t in zip(guessed, true, strict=True))
+        found = sum(len(np.intersect1d(g, t)) for g, t in zip(fetch(guessed), fetch(true), strict=True))
         return found / true.size
 
     def _check(self, x):
@@ -110,6 +111,7 @@ class SparseFeedForward(Module):
             gate = topk_activation(gate, self.k, by=self._by, backward=self.backward)
         else:
             scores = gate.data if self.predictor is None else self._scores(x.data)
+            np = xp(x.data)
             mask = np.zeros(gate.shape, gate.dtype)
             np.put_along_axis(mask, np.broadcast_to(self._choice(scores), (len(mask), self.k)), 1, axis=1)
             if self.backward == "mask":
@@ -122,6 +124,7 @@ class SparseFeedForward(Module):
     def _read_chosen(self, x):
         """Arrays: of every matrix but a gate that is needed whole, only the chosen rows."""
         if self.predictor is None:
+            np = xp(x)
             all_rows = np.arange(self.hidden)[None]  # a row at a time is how few tokens read a matrix the fastest
             gate = self._activation(kernels.gathered_linear(x, self.gate.data, all_rows))
             chosen = self._choice(gate)
@@ -152,7 +155,7 @@ class SparseFeedForward(Module):
     def _choice(self, scores):
         """The neurons that count, ascending: (N, k), or (1, k) where all tokens share."""
         if self.shared and len(scores):
-            scores = np.abs(scores).sum(0, keepdims=True)
+            scores = abs(scores).sum(0, keepdims=True)
         return kernels.topk_activation(scores, self.k, self._by)[1]
 
     def extra_repr(self):

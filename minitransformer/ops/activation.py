@@ -143,7 +143,7 @@ def ended_by(activation, product, *inputs) -> Tensor:
     """f(product): the kernel ends with f where nobody differentiates; else f is a node of its own, whose gradient needs
     the input that a fused one would not have kept. product(name of f, or None) runs the op on `inputs`.
     """
-    if activation is not None and activation not in BY_NAME:
+    if activation is not None and activation not in tuple(BY_NAME):
         names = ", ".join(f'"{name}"' for name in BY_NAME)
         raise ValueError(f"activation must be None or one of {names}, got {activation!r}")
     differentiated = is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs)

@@ -52,7 +52,8 @@ def quantized_gemm(
     """f(x Ŵᵀ + b): x (..., K), weight (N, K), bias (N,) or None -> (..., N); f as in `linear`.
 
     weight: a `QuantizedWeight`, which stays as it is; or a float tensor, which is rounded to `format` (and `group`) in
-    each call and trained by the straight-through gradient. inputs="int8" rounds x too, by input_scale or row by row.
+    each call, on the CPU wherever it lives, and trained by the straight-through gradient. inputs="int8" rounds x too,
+    by input_scale or row by row.
     Raises TypeError where a float weight comes without a format, or a `QuantizedWeight` with one.
     """
     fixed = isinstance(weight, QuantizedWeight)

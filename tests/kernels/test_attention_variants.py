@@ -250,7 +250,7 @@ def test_rows_of_pages_lined_up_at_their_ends(rng):
     pool = rng.standard_normal((5, 3, 2, 4))
     gathered = paging.gather(pool, pages, slots)
     assert gathered.shape == (2, 3, 5, 4) and np.array_equal(gathered[1, :, 4], pool[1, :, 0])
-    back = paging.scatter_add(np.ones_like(gathered), pool, pages, slots, filled)
+    back = paging.scatter_add(np.ones_like(gathered), pool, pages, slots)
     assert back[:, 0, :, 0].tolist() == [[1, 1], [1, 0], [1, 0], [0, 0], [2, 2]]
 
 

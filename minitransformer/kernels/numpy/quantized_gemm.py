@@ -3,6 +3,7 @@
 import ml_dtypes
 import numpy as np
 
+from ..devices import device, device_of, xp
 from .activation import activated
 
 
@@ -19,8 +20,8 @@ def quantize_rows(x, scale=None):
     """
     with np.errstate(all="ignore"):
         x = x.astype(np.float32)
-        largest = np.abs(x).max(-1, initial=0)
-        scales = largest / np.float32(127) if scale is None else np.full(x.shape[:-1], scale, np.float32)
+        largest = np.abs(x).max(-1) if x.shape[-1] else xp(x).zeros(x.shape[:-1], np.float32)
+        scales = largest / np.float32(127) if scale is None else xp(x).full(x.shape[:-1], scale, np.float32)
         scales = np.where(scales < np.finfo(np.float32).tiny, np.float32(0), scales)  # its inverse might be infinite
         scales = np.where(np.isfinite(largest), scales, np.float32(np.nan))
         usable = (scales > 0)[..., None]
@@ -37,7 +38,7 @@ def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_
     wide = _wide(x.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         if inputs == "float":
-            y = x.astype(wide) @ weight.dequantize(wide).T
+            y = x.astype(wide) @ _beside(x, weight.dequantize(wide)).T
         else:
             codes, row_scales = quantize_rows(x, input_scale)
             y = _integer_product(codes, weight, wide) * row_scales.astype(wide)[..., None]
@@ -47,9 +48,9 @@ def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_
 
 
 def _integer_product(codes, weight, wide):
-    integers, scales, minima = weight.decode()
+    integers, scales, minima = (_beside(codes, part) for part in weight.decode())
     N, groups, group = integers.shape
-    y = np.zeros((*codes.shape[:-1], N), wide)
+    y = xp(codes).zeros((*codes.shape[:-1], N), wide)
     for g in range(groups):
         # Integers in float64, where they are exact up to 2⁵³, so that BLAS can multiply them.
         q = codes[..., g * group : (g + 1) * group].astype(np.float64)
@@ -57,6 +58,11 @@ def _integer_product(codes, weight, wide):
         if minima is not None:
             y += q.sum(-1, keepdims=True).astype(wide) * minima[:, g].astype(wide)
     return y
+
+
+def _beside(x, part):
+    """A part of the weight, whose bytes the computer's own memory holds, where x lives."""
+    return None if part is None else device(device_of(x)).put(part)
 
 
 def matmul_bfloat16(a, b):
