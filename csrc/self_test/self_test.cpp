@@ -138,7 +138,7 @@ void quantized(WeightFormat format, bool panels, long M, long N, long K) {
     for (long i = 0; i < M * K; i++) x[i] = i < K ? 127 : float(29 * i % 255 - 127);
     for (const bool integer : {false, true}) {
         quantized_kernels<float>().multiply(
-            {M, x.data(), K, w, nullptr, EpilogueFunction::none, integer, integer ? 1.f : 0.f, y.data()});
+            {M, x.data(), K, w, nullptr, Activation::none, integer, integer ? 1.f : 0.f, y.data()});
         expect<float>("quantized_gemm, format " + std::to_string(int(format)), y, [&](long i) {
             double sum = 0;
             for (long k = 0; k < K; k++) sum += x[i / N * K + k] * value[i % N * K + k];
