@@ -6,11 +6,13 @@ from .block import Block
 from .dropout import Dropout
 from .embedding import Embedding
 from .feed_forward import FeedForward
+from .gated_feed_forward import GatedFeedForward
 from .kv_cache import KVCache, LayerCache
 from .linear import Linear
 from .module import Buffer, Module, Parameter
 from .normalization import LayerNorm, RMSNorm
 from .paged_cache import PagedCache, PagedLayer
+from .positions import RotaryEmbedding
 from .quantized_linear import QuantizedLinear
 from .recording import Recording
 from .recurrent import LSTM, RNN
@@ -24,6 +26,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "FeedForward",
+    "GatedFeedForward",
     "KVCache",
     "LayerCache",
     "LayerNorm",
@@ -36,6 +39,7 @@ __all__ = [
     "QuantizedLinear",
     "RMSNorm",
     "Recording",
+    "RotaryEmbedding",
     "SparseFeedForward",
     "alibi_slopes",
     "initialization",
