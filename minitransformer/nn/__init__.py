@@ -13,6 +13,7 @@ from .module import Buffer, Module, Parameter
 from .normalization import LayerNorm, RMSNorm
 from .paged_cache import PagedCache, PagedLayer
 from .positions import RotaryEmbedding
+from .quantized_embedding import QuantizedEmbedding
 from .quantized_linear import QuantizedLinear
 from .recording import Recording
 from .recurrent import LSTM, RNN
@@ -36,6 +37,7 @@ __all__ = [
     "PagedCache",
     "PagedLayer",
     "Parameter",
+    "QuantizedEmbedding",
     "QuantizedLinear",
     "RMSNorm",
     "Recording",

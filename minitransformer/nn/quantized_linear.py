@@ -21,6 +21,7 @@ class QuantizedLinear(Module):
         self.out_features, self.in_features = weight.shape
         self.format, self.group, self.layout, self.inputs = weight.format, weight.group, weight.layout, inputs
         self.data = Buffer(weight.data)
+        self._weight = weight
         self.bias = bias if bias is None or isinstance(bias, Parameter) else Parameter(bias)
 
     @classmethod
@@ -30,9 +31,11 @@ class QuantizedLinear(Module):
 
     @property
     def weight(self) -> QuantizedWeight:
-        """The weight, a view of the module's bytes."""
-        shape = self.out_features, self.in_features
-        return QuantizedWeight(self.format, shape, self.data.data, self.group, self.layout)
+        """The weight, a view of the module's bytes; checked anew only where these were exchanged."""
+        if self._weight.data is not self.data.data:
+            shape = self.out_features, self.in_features
+            self._weight = QuantizedWeight(self.format, shape, self.data.data, self.group, self.layout)
+        return self._weight
 
     def forward(self, x):
         return quantized_gemm(x, self.weight, self.bias, inputs=self.inputs)
