@@ -8,7 +8,7 @@
     GELU               ->  SwiGLU: one half of the neurons gates the other
     H key/value heads  ->  G <= H, each read by H/G heads of queries: a KV cache that much smaller
 
-Source: Touvron et al. 2023; Grattafiori et al. 2024 (Llama 3); Ben Allal et al. 2025 (SmolLM2, whose architecture it is).
+Source: Touvron et al. 2023; Grattafiori et al. 2024 (Llama 3); Ben Allal et al. 2025 (SmolLM2).
 """
 
 from __future__ import annotations

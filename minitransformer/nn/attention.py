@@ -43,9 +43,10 @@ class MultiHeadAttention(Module):
     nothing is copied before the attention itself. H changes neither the number of parameters nor of multiplications.
 
     causal: token i sees tokens up to i. window: only those less than so far away. alibi: scores fall with the distance,
-    by `alibi_slopes`. rotary: a `RotaryEmbedding` (or None) that turns queries and keys by their positions. key_value_heads: G < H heads of keys and values, each read by H/G heads of queries; a KV cache is
-    that much smaller. `head_mask`: None, or a tensor (H,) that multiplies the outputs of the heads; 0 switches a head
-    off, and the gradient of the mask says how much the loss leans on each.
+    by `alibi_slopes`. rotary: a `RotaryEmbedding` (or None) that turns queries and keys by their positions.
+    key_value_heads: G < H heads of keys and values, each read by H/G heads of queries; a KV cache is that much smaller.
+    `head_mask`: None, or a tensor (H,) that multiplies the outputs of the heads; 0 switches a head off, and the
+    gradient of the mask says how much the loss leans on each.
     Source: Vaswani et al. 2017, §3.2.2; Ainslie et al. 2023; Press et al. 2022; documents D2 §1.2, D3 §1.1.
     """
 

@@ -17,7 +17,8 @@ class Rotary(Function):
 
     A turn keeps lengths, and its transpose is the turn back: backward is forward with -θ.
     Pairs (x₁, x₂): channels i and i + d/2 (half-split), or 2i and 2i + 1 (interleaved).
-    Shapes: x (..., T, d), cos and sin (..., T, d/2), which broadcast -> y (..., T, d).   Source: Su et al. 2021, §3.4.2.
+    Shapes: x (..., T, d), cos and sin (..., T, d/2), which broadcast -> y (..., T, d).
+    Source: Su et al. 2021, §3.4.2.
     """
 
     def forward(self, x, *, cos, sin, interleaved=False):

@@ -42,7 +42,11 @@ def llama_from_gguf(file: GGUF) -> tuple[Llama, dict[str, list[str]]]:
     for key in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
         if _number(file, key, default=head_width) != head_width:
             raise GGUFError(f"{file.path}: metadata 'llama.{key}' must be width / heads = {head_width} to be read")
-    unread = [key for key in ("rope.scaling.type", "expert_count") if file.metadata.get(f"llama.{key}") not in (None, "none", 0)]
+    unread = [
+        key
+        for key in ("rope.scaling.type", "expert_count")
+        if file.metadata.get(f"llama.{key}") not in (None, "none", 0)
+    ]
     if unread or "rope_freqs.weight" in file.tensors:
         raise GGUFError(f"{file.path}: {', '.join(unread) or 'rope_freqs'} asks for what this Llama does not have")
     config = LlamaConfig(
@@ -61,7 +65,9 @@ def llama_from_gguf(file: GGUF) -> tuple[Llama, dict[str, list[str]]]:
         names |= {f"blocks.{i}.{layer}": [f"blk.{i}.{name}" for name in of] for layer, of in BLOCK.items()}
     missing = [f"{n}.weight" for of in names.values() for n in of if f"{n}.weight" not in file.tensors]
     if missing:
-        raise GGUFError(f"{file.path}: tensor {missing[0]!r} is missing" + f", and {len(missing) - 1} more" * (len(missing) > 1))
+        raise GGUFError(
+            f"{file.path}: tensor {missing[0]!r} is missing" + f", and {len(missing) - 1} more" * (len(missing) > 1)
+        )
     return Llama(config, init=later), {layer: [f"{name}.weight" for name in of] for layer, of in names.items()}
 
 

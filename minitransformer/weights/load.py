@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
-from ..data.tokenizers import BPETokenizer
+from ..data.tokenizers import BPETokenizer, ChatML
 from ..kernels.quantized_weight import QuantizedWeight
 from ..nn import Embedding, Linear, Module, Parameter, QuantizedEmbedding, QuantizedLinear, RMSNorm
+from .download import obtain
 from .gguf import GGUF, GGUFError, open_gguf
 from .llama import llama_from_gguf
 
@@ -16,6 +18,8 @@ __all__ = ["load", "tokenizer_from_gguf"]
 
 ARCHITECTURES = {"llama": llama_from_gguf}
 PRETOKENIZERS = {"gpt-2": "gpt2", "smollm": "smollm"}  # GGUF's names
+# What a ChatML template written in Jinja says to the model where nobody says anything else.
+SYSTEM = re.compile(r"<\|im_start\|>system(?:\\n|\n)([^{}]*?)<\|im_end\|>")
 CONTROL, USER_DEFINED = 3, 4  # tokenizer.ggml.token_type: tokens that stand for themselves
 
 
@@ -31,8 +35,6 @@ def load(source, inputs: str = "float"):
         raise ValueError(f'load: inputs must be "float" or "int8", got {inputs!r}')
     path = Path(source)
     if not path.exists():
-        from .download import obtain
-
         path = obtain(str(source))
     file = open_gguf(path)
     architecture = file.metadata.get("general.architecture")
@@ -88,12 +90,12 @@ def _check_finite(file, name, weight):
 
 
 def tokenizer_from_gguf(file: GGUF) -> BPETokenizer:
-    """The byte-level BPE that a GGUF carries. Raises GGUFError for another kind of tokenizer, or one that is damaged."""
+    """The byte-level BPE that a GGUF carries. Raises GGUFError for another kind of tokenizer, or a damaged one."""
     get = file.metadata.get
     if get("tokenizer.ggml.model") != "gpt2" or get("tokenizer.ggml.pre") not in PRETOKENIZERS:
         kind = f"{get('tokenizer.ggml.model')!r} with {get('tokenizer.ggml.pre')!r}"
-        known = ", ".join(map(repr, PRETOKENIZERS))
-        raise GGUFError(f"{file.path}: the tokenizer must be 'gpt2' with one of {known} as 'tokenizer.ggml.pre', got {kind}")
+        known = " or ".join(f"'gpt2' with {name!r}" for name in PRETOKENIZERS)
+        raise GGUFError(f"{file.path}: the tokenizer ('tokenizer.ggml.model', '.pre') must be {known}, got {kind}")
     tokens, merges, types = (get(f"tokenizer.ggml.{key}") for key in ("tokens", "merges", "token_type"))
     if not isinstance(tokens, list) or not isinstance(merges, list):
         raise GGUFError(f"{file.path}: metadata 'tokenizer.ggml.tokens' and '.merges' must be lists of strings")
@@ -101,6 +103,11 @@ def tokenizer_from_gguf(file: GGUF) -> BPETokenizer:
         raise GGUFError(f"{file.path}: metadata 'tokenizer.ggml.token_type' must have one number for each token")
     special = np.flatnonzero(np.isin(types, (CONTROL, USER_DEFINED))).tolist()
     try:
-        return BPETokenizer.from_letters(tokens, merges, special, PRETOKENIZERS[get("tokenizer.ggml.pre")])
+        tokenizer = BPETokenizer.from_letters(tokens, merges, special, PRETOKENIZERS[get("tokenizer.ggml.pre")])
     except ValueError as error:
         raise GGUFError(f"{file.path}: its tokenizer is damaged: {error}") from None
+    template = get("tokenizer.chat_template")
+    if isinstance(template, str) and "<|im_start|>" in template and "<|im_start|>" in tokenizer.special_ids:
+        system = SYSTEM.search(template)
+        tokenizer.chat = ChatML.of(tokenizer, system and system[1])
+    return tokenizer

@@ -89,8 +89,8 @@ class BPETokenizer(Tokenizer):
         if len(self._known) < 256 and errors == "strict" and text.encode("utf-8").translate(None, self._known):
             char = next(char for char in text if char.encode("utf-8").translate(None, self._known))
             raise ValueError(
-                f"the text has {char!r} (U+{ord(char):04X}), of which this tokenizer does not know every byte; leave it "
-                'out, or pass errors="ignore"'
+                f"the text has {char!r} (U+{ord(char):04X}), of which this tokenizer does not know every byte; "
+                'leave it out, or pass errors="ignore"'
             )
         pieces = pretokenize(text, rule=self.pretokenizer)
         return list(chain.from_iterable(map(self._pieces.__getitem__, pieces)))

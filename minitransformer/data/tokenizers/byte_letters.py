@@ -1,6 +1,6 @@
 """GPT-2's alphabet: a printable letter for each byte, so that files can write tokens as text.
 
-Bytes that are printable in Latin-1 are themselves; the others, in order, are U+0100 and up: a space is Ġ, a line break Ċ.
+Bytes that are printable in Latin-1 are themselves; the others are, in order, U+0100 and up: a space Ġ, a line break Ċ.
 Source: the encoder of Radford et al. 2019, which all byte-level tokenizer files have followed since.
 """
 

@@ -21,15 +21,11 @@ __all__ = ["RULES", "pretokenize"]
 RULES = {
     "gpt2": (
         regex.compile(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"),
-        re.compile(
-            r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+| ?[0-9]+| ?[^ \t-\rA-Za-z0-9]+|[ \t-\r]+(?![^ \t-\r])|[ \t-\r]+"
-        ),
+        re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+| ?[0-9]+| ?[^ \t-\rA-Za-z0-9]+|[ \t-\r]+(?![^ \t-\r])|[ \t-\r]+"),
     ),
     "smollm": (
         regex.compile(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"),
-        re.compile(
-            r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+|[0-9]| ?[^ \t-\rA-Za-z0-9]+|[ \t-\r]+(?![^ \t-\r0-9])|[ \t-\r]+"
-        ),
+        re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+|[0-9]| ?[^ \t-\rA-Za-z0-9]+|[ \t-\r]+(?![^ \t-\r0-9])|[ \t-\r]+"),
     ),
 }
 

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,14 +141,7 @@ def compiler() -> tuple[str, str]:
 
 def cache_folder() -> Path:
     """Where built kernels are kept: MINITRANSFORMER_CACHE, or `minitransformer` in the user's cache folder."""
-    given = os.environ.get("MINITRANSFORMER_CACHE")
-    if given:
-        return Path(given) / "cuda"
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "minitransformer" / "cuda"
+    return locate.cache("cuda")
 
 
 def _contents(folder: Path) -> bytes:
