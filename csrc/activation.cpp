@@ -1,5 +1,4 @@
-#include "activation.hpp"
-
+#include "activated.hpp"
 #include "rows.hpp"
 #include "threads.hpp"
 
@@ -27,11 +26,7 @@ template <class T, class Derivative> void map_backward(long n, const T* dy, cons
 }
 
 template <class T> void gelu(long n, const T* x, T* y) {
-    map(n, x, y, [](vec<T> a) {
-        vec<T> cdf, pdf;
-        vnormal(a, cdf, pdf);
-        return a * cdf;
-    });
+    map(n, x, y, [](vec<T> a) { return vgelu<T>(a); });
 }
 template <class T> void gelu_backward(long n, const T* dy, const T* x, T* dx) {
     map_backward(n, dy, x, dx, [](vec<T> a) {
@@ -48,12 +43,8 @@ template <class T> MT_INLINE void sigmoid(vec<T> a, vec<T>& value, vec<T>& rest)
     rest = a < T(0) ? large : small;
 }
 
-// The tanh form is x σ(2u), for (1 + tanh u)/2 = σ(2u), with 2u = slope (x + cubic x³).
-template <class T> inline constexpr T slope = T(1.59576912160573071176);  // 2 √(2/π)
-template <class T> inline constexpr T cubic = T(0.044715);
-
 template <class T> void gelu_tanh(long n, const T* x, T* y) {
-    map(n, x, y, [](vec<T> a) { return a / (T(1) + vexp(-slope<T> * a * (T(1) + cubic<T> * a * a))); });
+    map(n, x, y, [](vec<T> a) { return vgelu_tanh<T>(a); });
 }
 template <class T> void gelu_tanh_backward(long n, const T* dy, const T* x, T* dx) {
     map_backward(n, dy, x, dx, [](vec<T> a) {
@@ -65,7 +56,7 @@ template <class T> void gelu_tanh_backward(long n, const T* dy, const T* x, T* d
 }
 
 template <class T> void silu(long n, const T* x, T* y) {
-    map(n, x, y, [](vec<T> a) { return a / (T(1) + vexp(-a)); });
+    map(n, x, y, [](vec<T> a) { return vsilu<T>(a); });
 }
 template <class T> void silu_backward(long n, const T* dy, const T* x, T* dx) {
     map_backward(n, dy, x, dx, [](vec<T> a) {

@@ -1,8 +1,10 @@
-// GELU (both forms) and SiLU over n numbers.
+// GELU (both forms) and SiLU over n numbers; and the name of an activation for a product to end with.
 #pragma once
 #include "dispatch.hpp"
 
 namespace mt {
+
+enum class Activation { none, relu, gelu, gelu_tanh, silu };
 
 template <class T> struct ActivationKernels {
     using Forward = void (*)(long n, const T* x, T* y);

@@ -52,7 +52,7 @@ template <class T> double squared_norm_of(long n, const T* x) {
 // Blocks whose borders depend on n alone, added up in order: the same bits for any number of threads.
 template <class T> double squared_norm(long n, const T* x) {
     constexpr long most = 256;
-    const long block = larger((n + most - 1) / most, 32768L);
+    const long block = larger(divide_up(n, most), 32768L);
     double sums[most];
     parallel_for(n, block,
                  [&](long begin, long end) { sums[begin / block] = squared_norm_of(end - begin, x + begin); });

@@ -67,7 +67,7 @@ void probabilities_and_gradients(const Head<T>& head, long i, long rows, long j,
             vec<T> s = load(p + c);
             if (!whole) {
                 const vec<T> lane = lane_numbers<T>() + T(c);
-                s = (lane >= T(low)) & (lane < T(high)) ? s : splat(hidden);
+                s = ((lane >= T(low)) & (lane < T(high))) ? s : splat(hidden);
             }
             const vec<T> x = s == splat(hidden) ? vec<T>{} : vexp(s - level);  // also where the level is NaN
             store(p + c, x);
@@ -154,8 +154,8 @@ void attention_backward(const AttentionInput<T>& in, Heads<const T> dout, Heads<
             const T *a = head_rows(dout, h), *b = head_rows(o, h);
             for (long i = from; i < to; i++) {
                 const T *x = a + i * dout.row, *y = b + i * o.row;
-                prefetch(x + AHEAD * dout.row, e);
-                prefetch(y + AHEAD * o.row, e);
+                prefetch_ahead(x, dout.row, e);
+                prefetch_ahead(y, o.row, e);
                 delta[h * in.queries + i] =
                     sum_vectors<T>(e, [&](long n, auto part) { return part.get(x + n) * part.get(y + n); });
                 __builtin_memset(head_rows(dq, h) + i * dq.row, 0, sizeof(T) * size_t(d));

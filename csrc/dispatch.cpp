@@ -4,12 +4,24 @@
 #include <stdexcept>
 #include <string>
 
+#if defined(MT_X86)
+#include <cpuid.h>
+#endif
+
 namespace mt {
 
 const char* isa_name(Isa isa) {
     constexpr const char* names[] = {"portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16"};
     return names[int(isa)];
 }
+
+#if defined(MT_X86)
+// The conversion of half precision, which the AVX2 files use too; Clang 14's __builtin_cpu_supports does not know it.
+static bool has_f16c() {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
 
 bool isa_runs(Isa isa) {
 #if defined(MT_X86)
@@ -19,7 +31,7 @@ bool isa_runs(Isa isa) {
     if (isa == Isa::avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && isa_runs(Isa::avx2);
-    if (isa == Isa::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (isa == Isa::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 #endif
     return isa == Isa::portable;
 }

@@ -8,8 +8,6 @@
 
 namespace mt::MT_ISA {
 
-typedef uint32_t words __attribute__((vector_size(MT_WIDTH)));
-
 // In each 32-bit lane: sum += Σ_j unsigned byte j of a × signed byte j of b.
 MT_INLINE void dot4(words& sum, words a, words b) {
 #if defined(__AVX512VNNI__)

@@ -21,7 +21,7 @@ template <class T> void forward(long n, const T* x, double p, uint64_t key, uint
     // word >= p 2³² is word > limit, for whole numbers and p > 0
     const uint32_t limit = uint32_t(uint64_t(__builtin_ceil(p * 4294967296.0)) - 1);
     const T keep = T(1 - p);
-    parallel_for((n + philox_words - 1) / philox_words, 64, [=](long begin, long end) {
+    parallel_for(divide_up(n, philox_words), 64, [=](long begin, long end) {
         uint32_t words[philox_words];
         for (long b = begin; b < end; b++) {
             const long at = b * philox_words;

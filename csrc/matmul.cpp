@@ -6,17 +6,17 @@
 //
 // Around it, so that those loads hit the caches (Goto & van de Geijn 2008):
 //   for each block of C, handed out to the threads     a thread shares nothing and waits for nobody
-//     for each slab of k                               B's part is packed into panels of tile_columns, read from L3
+//     for each slab of k
 //       for each group_rows rows of A                  packed into panels of tile_rows, stays in the L2 cache
-//         for each panel of B                          stays in the L1 cache
-//           for each panel of A: one tile
+//         for each panel of B, tile_columns wide       packed for the first group, for the others read from L3
+//           for each panel of A: one tile              with the last slab bias and activation, while it is in L1
 // Each thread packs what it uses, even where another packs the same: copying is cheap beside the products, and what
 // costs on many machines is to fetch from another core what it has just written.
 #include "matmul.hpp"
 
 #include <utility>
 
-#include "simd.hpp"
+#include "activated.hpp"
 #include "threads.hpp"
 
 namespace mt::MT_ISA {
@@ -36,6 +36,11 @@ template <class T, int R, int V, bool rows>
 void tile(long K, const T* a, const T* b, long b_row, T* c, long c_row, int width, bool add, const T* bias) {
     constexpr int row = rows ? slab<T> : 1, step = rows ? 1 : tile_rows;
     vec<T> sum[R][V] = {};
+    if (add)  // it will be wanted at the end
+        for (int i = 0; i < R; i++) {
+            __builtin_prefetch(c + i * c_row, 1);
+            __builtin_prefetch(c + i * c_row + V * lanes<T> - 1, 1);
+        }
     for (long k = 0; k < K; k++, a += step, b += b_row) {
         vec<T> bk[V];
 #pragma GCC unroll 2
@@ -82,14 +87,29 @@ template <class T> void copy(const T* from, long n, T* to) {
     if (i < n) store_n<T>(to + i, load_n<T>(from + i, int(n - i)), int(n - i));
 }
 
+// c = f(c), a tile that was written just now. From L1 and not from the sums in their registers: those are all taken,
+// so f would have to be compiled, and to put them into memory, in each of the tiles above.
+template <class T> void activate(long rows, int width, T* c, long c_row, Activation f) {
+    for (long i = 0; i < rows; i++, c += c_row)
+        for (int j = 0; j < width; j += lanes<T>) {
+            const int n = smaller(width - j, lanes<T>);
+            store_n<T>(c + j, activated<T>(load_n<T>(c + j, n), f), n);
+        }
+}
+
 // Up to group_rows rows of A, K columns, as panels of tile_rows.
 template <class T> void pack_a(Matrix<const T> a, long rows, long K, T* packed) {
     if (a.column == 1) {
-        for (long i = 0; i < rows; i++)
+        for (long i = 0; i < rows; i++) {  // rows that lie apart are not fetched ahead by the hardware
+            const T* later = a.data + smaller(i + 4, rows - 1) * a.row;
+            for (long k = 0; k < K; k += 64 / long(sizeof(T))) __builtin_prefetch(later + k);
             copy(a.data + i * a.row, K, packed + i / tile_rows * panel_size<T> + i % tile_rows * slab<T>);
+        }
         return;
     }
     for (long k = 0; k < K; k++, a.data += a.column, packed += tile_rows) {
+        const T* later = a.data + smaller(8l, K - 1 - k) * a.column;
+        for (long r = 0; r < rows; r += 64 / long(sizeof(T))) __builtin_prefetch(later + r);
         long i = 0;  // full registers: what a panel's column has too much, its next column overwrites
         T* to = packed;
         for (; i + tile_rows + lanes<T> <= rows; i += tile_rows, to += panel_size<T>)
@@ -168,7 +188,7 @@ template <class T> long slab_length(long K) { return K ? divide_up(K, divide_up(
 // columns are taken V registers at a time or, where they are contiguous in k, as squares that are transposed in
 // registers. The order of the additions is that of `tile`, and so is every bit.
 template <class T>
-void single_row(long columns, long K, const T* a, long a_step, Matrix<const T> b, T* c, const T* bias) {
+void single_row(long columns, long K, const T* a, long a_step, Matrix<const T> b, T* c, const T* bias, Activation f) {
     constexpr int L = lanes<T>, wide = MT_WIDTH == 64 ? 16 : 8;
     const long depth = slab_length<T>(K);
     auto sums = [&]<int V>(std::integral_constant<int, V>, long j, int width) {  // width <= L only where V == 1
@@ -198,6 +218,7 @@ void single_row(long columns, long K, const T* a, long a_step, Matrix<const T> b
         for (int v = 0; v < V; v++) {
             const int n = V > 1 ? L : width;
             store_n<T>(c + j + v * L, bias ? total[v] + load_n<T>(bias + j + v * L, n) : total[v], n);
+            if (f != Activation::none) activate<T>(1, n, c + j + v * L, 0, f);
         }
     };
     long j = 0;
@@ -210,30 +231,32 @@ void single_row(long columns, long K, const T* a, long a_step, Matrix<const T> b
 // unpacked.
 template <class T>
 void block(long rows, long columns, long K, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, const T* bias,
-           T* scratch) {
-    if (rows == 1) return single_row<T>(columns, K, a.data, a.column, b, c.data, bias);
+           Activation f, T* scratch) {
+    if (rows == 1) return single_row<T>(columns, K, a.data, a.column, b, c.data, bias, f);
     constexpr int W = tile_columns<T>;
     T *packed_a = scratch, *packed_b = scratch + group_rows / tile_rows * panel_size<T>;
     const long depth = slab_length<T>(K);
     const bool in_place = b.column == 1 && rows <= 2 * tile_rows;
     for (long k = 0; k == 0 || k < K; k += depth) {
         const long length = smaller(K - k, depth);
+        const bool last = k + length == K;
         const T* b_slab = b.data + k * b.row;
         auto panel_in_place = [&](long j) { return in_place && columns - j >= W; };
-        for (long j = 0; j < columns; j += W)
-            if (!panel_in_place(j))
-                pack_b<T>({b_slab + j * b.column, b.row, b.column}, int(smaller(columns - j, long(W))), length,
-                          packed_b + j * depth);
         for (long group = 0; group < rows; group += group_rows) {
             const long end = smaller(rows, group + group_rows);
             pack_a<T>({a.data + group * a.row + k * a.column, a.row, a.column}, end - group, length, packed_a);
             for (long j = 0; j < columns; j += W) {
                 const int width = int(smaller(columns - j, long(W)));
+                if (group == 0 && !panel_in_place(j))
+                    pack_b<T>({b_slab + j * b.column, b.row, b.column}, width, length, packed_b + j * depth);
                 const T *panel = panel_in_place(j) ? b_slab + j : packed_b + j * depth, *strip = packed_a;
-                for (long i = group; i < end; i += tile_rows, strip += panel_size<T>)
-                    pick_tile<T>(a.column == 1, int(smaller(end - i, long(tile_rows))), width)(
-                        length, strip, panel, panel_in_place(j) ? b.row : W, c.data + i * c.row + j, c.row, width,
-                        k > 0, bias && k + length == K ? bias + j : nullptr);
+                for (long i = group; i < end; i += tile_rows, strip += panel_size<T>) {
+                    const int height = int(smaller(end - i, long(tile_rows)));
+                    T* to = c.data + i * c.row + j;
+                    pick_tile<T>(a.column == 1, height, width)(length, strip, panel, panel_in_place(j) ? b.row : W, to,
+                                                               c.row, width, k > 0, last && bias ? bias + j : nullptr);
+                    if (last && f != Activation::none) activate<T>(height, width, to, c.row, f);
+                }
             }
         }
     }
@@ -270,7 +293,7 @@ template <class T> void multiply(const Product<T>& p) {
             T* c = p.c.data + matrix * p.M * p.N + i * p.c.row + j;
             block<T>(smaller(rows, p.M - i), smaller(columns, p.N - j), p.K, {a, p.a.row, p.a.column},
                      {b, p.b.row, p.b.column}, {c, p.c.row, 1}, p.bias ? p.bias + j : nullptr,
-                     scratch + thread * scratch_size);
+                     p.activation, scratch + thread * scratch_size);
         }
     }, threads);
 }

@@ -1,7 +1,9 @@
 // matmul.cpp with one change of view: what is packed is not numbers but pairs of neighbours in k, two bfloat16 in 32
 // bits. One instruction (vdpbf16ps) multiplies 16 pairs by a pair and adds both products to each sum: twice what a float
 // FMA does, on half the bytes. The conversion happens while packing, which has to touch every number anyway, so
-// it is nearly free. Without the instruction each pair is taken apart and costs two FMAs: the same result, no gain.
+// it is nearly free. Without the instruction each pair is taken apart and costs two FMAs: no gain, and not the same
+// bits, since the instruction rounds its two additions in its own way and takes numbers below 2⁻¹²⁶ for 0, as inputs
+// and as results.
 #include "matmul_bfloat16.hpp"
 
 #include <utility>
@@ -18,22 +20,16 @@ constexpr int group_rows = 8 * tile_rows;
 constexpr int slab = 512;                           // pairs
 constexpr int block_columns = 2048;
 constexpr int panel_size = tile_rows * slab + L;    // of A; a register's room at the end
-typedef uint32_t words __attribute__((vector_size(MT_WIDTH)));
 
 // ---------------------------------------------------------------- pairs
 
-MT_INLINE words load_words(const uint32_t* p) {
-    words v;
-    __builtin_memcpy(&v, p, sizeof v);
-    return v;
-}
-MT_INLINE void store_words(uint32_t* p, words v) { __builtin_memcpy(p, &v, sizeof v); }
-
+#if !defined(__AVX512BF16__)
 // The upper 16 bits of each lane are the nearest bfloat16, ties to even; NaN stays NaN.
 MT_INLINE words rounded(vec<float> x) {
     const words b = words(x);
     return words(x != x) != 0 ? b | 0x400000 : b + 0x7fff + (b >> 16 & 1);
 }
+#endif
 
 // Lane i: the pair (first_i, second_i)
 MT_INLINE words pairs(vec<float> first, vec<float> second) {
@@ -130,7 +126,7 @@ void pair_tile(long count, const uint32_t* a, const uint32_t* b, float* c, long 
         const words b0 = load_words(b), b1 = load_words(b + L);
 #pragma GCC unroll 12
         for (int i = 0; i < R; i++) {
-            const words x = a[i * row] - words{};
+            const words x = splat_words(a[i * row]);
             dot2(sum[i][0], x, b0);
             dot2(sum[i][1], x, b1);
         }

@@ -1,6 +1,7 @@
 // Layer norm and RMS norm over rows of `width` numbers.
 #pragma once
 #include "dispatch.hpp"
+#include "integers.hpp"
 
 namespace mt {
 
@@ -8,9 +9,9 @@ namespace mt {
 // blocks depend on the number of rows alone, so that the result does not depend on the number of threads.
 inline constexpr long most_norm_blocks = 64;
 constexpr long rows_per_norm_block(long rows) {
-    return rows / most_norm_blocks < 16 ? 16 : (rows + most_norm_blocks - 1) / most_norm_blocks;
+    return rows / most_norm_blocks < 16 ? 16 : divide_up(rows, most_norm_blocks);
 }
-constexpr long norm_blocks(long rows) { return (rows + rows_per_norm_block(rows) - 1) / rows_per_norm_block(rows); }
+constexpr long norm_blocks(long rows) { return divide_up(rows, rows_per_norm_block(rows)); }
 
 template <class T> struct NormalizationKernels {
     // bias may be nullptr

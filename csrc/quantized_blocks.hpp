@@ -5,28 +5,13 @@
 // scales (float16; float32 for int8), then 16 minima where the format has them. A code c of it stands for
 // scale · (c - zero) + minimum with one `zero` for a whole format: the zero-points of int4_zero are worked into c.
 #pragma once
-#include "quantized_weight.hpp"
 #include "dot4.hpp"
+#include "quantized_weight.hpp"
 
 namespace mt::MT_ISA {
 
-constexpr long PANEL = 16, CHUNK = 32;      // rows of a panel; K is walked along in chunks
-constexpr long CHUNK_BYTES = CHUNK * PANEL;  // of 8-bit codes
 constexpr int L = lanes<float>;
 
-
-MT_INLINE words load_words(const uint8_t* p) {
-    words v;
-    __builtin_memcpy(&v, p, sizeof v);
-    return v;
-}
-MT_INLINE words splat_words(uint32_t x) { return x - words{}; }
-
-// ---------------------------------------------------------------- geometry
-
-MT_INLINE constexpr bool is_half(WeightFormat f) { return f == WeightFormat::float16 || f == WeightFormat::bfloat16; }
-MT_INLINE constexpr bool has_bytes(WeightFormat f) { return f == WeightFormat::int8 || f == WeightFormat::q8_0; }
-MT_INLINE constexpr bool has_minimum(WeightFormat f) { return f == WeightFormat::q4_1; }
 MT_INLINE constexpr int zero_of(WeightFormat f) {
     switch (f) {
         case WeightFormat::int8:
@@ -37,21 +22,7 @@ MT_INLINE constexpr int zero_of(WeightFormat f) {
         default: return 0;
     }
 }
-// Bytes beside the codes of one row in one block, as stored
-MT_INLINE constexpr long side_bytes(WeightFormat f) {
-    if (is_half(f)) return 0;
-    return f == WeightFormat::int8 || f == WeightFormat::q4_1 ? 4 : f == WeightFormat::int4_zero ? 3 : 2;
-}
-MT_INLINE long groups_of(const QuantizedWeight& w) { return w.group ? w.K / w.group : 1; }
-MT_INLINE long chunks_of(const QuantizedWeight& w) { return (w.K + CHUNK - 1) / CHUNK; }
-MT_INLINE long panels_of(const QuantizedWeight& w) { return (w.N + PANEL - 1) / PANEL; }
-// The bytes of one group as stored, of one row or of one panel
-MT_INLINE long stored_block(const QuantizedWeight& w) {
-    if (is_half(w.format)) return 2 * w.K * (w.panels ? PANEL : 1);
-    const long padded = w.panels && w.format == WeightFormat::int8 ? chunks_of(w) * CHUNK : w.group;
-    return (padded / (has_bytes(w.format) ? 1 : 2) + side_bytes(w.format)) * (w.panels ? PANEL : 1);
-}
-// The same with 8-bit codes, `chunks` of them
+// The bytes of a panel's block with 8-bit codes, `chunks` of them
 MT_INLINE constexpr long block_bytes(WeightFormat f, long chunks) {
     return chunks * CHUNK_BYTES + (f == WeightFormat::int8 || has_minimum(f) ? 4 : 2) * PANEL;
 }
@@ -89,8 +60,8 @@ MT_INLINE void widen_lines(const uint8_t* from, uint8_t* to, const words* shift)
         for (int v = 0; v < PANEL / L; v++) {
             const words both = load_words(from + 64 * j + v * MT_WIDTH);
             const words low = (both & 0x0f0f0f0f) + shift[v], high = (both >> 4 & 0x0f0f0f0f) + shift[v];
-            __builtin_memcpy(to + 64 * j + v * MT_WIDTH, &low, MT_WIDTH);
-            __builtin_memcpy(to + 64 * (j + 4) + v * MT_WIDTH, &high, MT_WIDTH);
+            store_words(to + 64 * j + v * MT_WIDTH, low);
+            store_words(to + 64 * (j + 4) + v * MT_WIDTH, high);
         }
 }
 

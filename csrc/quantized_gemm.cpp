@@ -16,6 +16,7 @@
 
 #include <utility>
 
+#include "activated.hpp"
 #include "quantized_blocks.hpp"
 #include "threads.hpp"
 #include "tile.hpp"
@@ -55,7 +56,7 @@ float quantize_row(long K, const float* x, float scale, int8_t* codes, long step
     const float inverse = usable ? 1.f / scale : 0.f;
     const vec<float> round = splat<float>(12582912.f);  // 1.5 2²³: adding it rounds to integers, ties to even
     typedef int8_t Bytes __attribute__((vector_size(L)));
-    ints<float> sum = {};
+    words sum = {};  // unsigned: where nobody reads it, it may run over
     for (long k = 0; k < K; k += CHUNK) {
         int8_t chunk[CHUNK], *to = codes + k / CHUNK * step;
         const bool direct = pad || K - k >= CHUNK;
@@ -68,13 +69,13 @@ float quantize_row(long K, const float* x, float scale, int8_t* codes, long step
             const ints<float> n = bits<float>(q) - bits<float>(round);
             const Bytes narrow = __builtin_convertvector(n, Bytes);
             __builtin_memcpy((direct ? to : chunk) + i, &narrow, L);
-            sum += n;
+            sum += words(n);
         }
         if (!direct) __builtin_memcpy(to, chunk, size_t(K - k));
         if (sums && ((k + CHUNK) % group == 0 || k + CHUNK >= K)) {
-            *sums = hsum(sum);
+            *sums = int32_t(hsum(sum));
             sums += sum_step;
-            sum = ints<float>{};
+            sum = words{};
         }
     }
     return scale;
@@ -209,22 +210,13 @@ IntegerTile pick_tile(WeightFormat format, bool stored_nibbles, int height) {
 
 // ---------------------------------------------------------------- the end of every sum
 
-MT_INLINE vec<float> activated(vec<float> a, EpilogueFunction function) {
-    if (function == EpilogueFunction::relu) return a > 0.f || a != a ? a : vec<float>{};
-    if (function == EpilogueFunction::silu) return a / (1.f + vexp(-a));
-    vec<float> cdf, pdf;
-    vnormal(a, cdf, pdf);
-    return a * cdf;
-}
-
 // y = f(scale values + bias), `width` of them; values may be y.
-void finish(const float* values, float scale, const float* bias, EpilogueFunction function, long width, float* y) {
+void finish(const float* values, float scale, const float* bias, Activation f, long width, float* y) {
     for (long j = 0; j < width; j += L) {
         const int n = int(smaller(width - j, long(L)));
         vec<float> a = load_n<float>(values + j, n) * scale;
         if (bias) a += load_n<float>(bias + j, n);
-        if (function != EpilogueFunction::none) a = activated(a, function);
-        store_n<float>(y + j, a, n);
+        store_n<float>(y + j, activated<float>(a, f), n);
     }
 }
 
@@ -252,23 +244,23 @@ void multiply_integers(const QuantizedProduct<float>& p) {
     auto* scales = reinterpret_cast<float*>(scratch + code_bytes + sum_bytes);
     uint8_t* unpacked = scratch + code_bytes + sum_bytes + scale_bytes;
 
-    const long row_work = larger(w.K, 1L) * (whole ? WHOLE_ROWS : GROUP_ROWS);
+    const long row_work = w.K * (whole ? WHOLE_ROWS : GROUP_ROWS);
     parallel_for(parts, larger(1L, 32768 / row_work), [&](long begin, long end) {
         for (long part = begin; part < end; part++) {
             const long first = row_of(part), height = row_of(part + 1) - first;
             for (long i = 0; i < height; i++)
                 scales[first + i] = quantize_row(
                     w.K, p.x + (first + i) * p.x_row, p.input_scale, codes + first * chunks * CHUNK + i * CHUNK,
-                    height * CHUNK, true, sums + first * groups + i, whole ? larger(w.K, 1L) : w.group, height);
+                    height * CHUNK, true, sums + first * groups + i, w.group, height);
         }
     });
 
     // Items: a pair of panels times a strip of x, whose codes stay in the L2 cache for all pairs, but so high that
     // unpacking for it is little work beside its products.
-    const long height = smaller(larger(400000 / larger(w.K, 1L), 96L), 384L);
+    const long height = smaller(larger(400000 / w.K, 96L), 384L);
     const long columns = divide_up(panels_of(w), long(PANELS)), strips = divide_up(p.M, height);
     const long items = columns * strips;
-    const double work = double(p.M) * WIDTH * double(larger(w.K, 1L)) / double(strips);
+    const double work = double(p.M) * WIDTH * double(w.K) / double(strips);
     parallel_for(items, larger(1L, long(2e6 / work)), [&](long begin, long end, int thread) {
         Stream stream;
         alignas(64) float values[WHOLE_ROWS * WIDTH];
@@ -290,11 +282,11 @@ void multiply_integers(const QuantizedProduct<float>& p) {
                 pick_tile(w.format, direct, int(height))(groups, per_group, codes + first * chunks * CHUNK,
                                                         sums + first * groups, stream, size, values);
                 for (long i = 0; i < height; i++)
-                    finish(values + i * WIDTH, scales[first + i], p.bias ? p.bias + j : nullptr, p.function, width,
+                    finish(values + i * WIDTH, scales[first + i], p.bias ? p.bias + j : nullptr, p.activation, width,
                            p.y + (first + i) * w.N + j);
             }
         }
-    });
+    }, threads);
 }
 
 // Chunks first .. first + count of a panel as floats: to[k, row], rows of `to` WIDTH apart.
@@ -354,7 +346,8 @@ void multiply_floats(const QuantizedProduct<float>& p) {
     const QuantizedWeight& w = p.weight;
     const long columns = divide_up(panels_of(w), long(PANELS)), strips = divide_up(p.M, 192), items = columns * strips;
     const long slab_bytes = aligned(depth * WIDTH * 4), space = aligned(PANEL * depth * 4 + 1024);
-    auto* scratch = static_cast<uint8_t*>(thread_scratch(size_t(thread_count() * (slab_bytes + space))));
+    const int threads = thread_count();
+    auto* scratch = static_cast<uint8_t*>(thread_scratch(size_t(threads * (slab_bytes + space))));
     const double work = double(p.M) * WIDTH * double(larger(w.K, 1L)) / double(strips);
     parallel_for(items, larger(1L, long(1e6 / work)), [&](long begin, long end, int thread) {
         auto* slab = reinterpret_cast<float*>(scratch + thread * (slab_bytes + space));
@@ -375,14 +368,14 @@ void multiply_floats(const QuantizedProduct<float>& p) {
                 product<float>(rows, width, length, p.x + first * p.x_row + k, p.x_row, 1, slab, WIDTH, y, w.N, k > 0);
             }
             for (long i = 0; i < rows; i++)
-                finish(y + i * w.N, 1.f, p.bias ? p.bias + j : nullptr, p.function, width, y + i * w.N);
+                finish(y + i * w.N, 1.f, p.bias ? p.bias + j : nullptr, p.activation, width, y + i * w.N);
         }
-    });
+    }, threads);
 }
 
 void multiply(const QuantizedProduct<float>& p) {
     if (p.M == 0 || p.weight.N == 0) return;
-    p.integer ? multiply_integers(p) : multiply_floats(p);
+    p.integer && p.weight.K ? multiply_integers(p) : multiply_floats(p);  // K = 0: there is nothing to round
 }
 
 }  // namespace

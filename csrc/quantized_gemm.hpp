@@ -1,11 +1,10 @@
 // Products with weights in few bits.
 #pragma once
+#include "activation.hpp"
 #include "dispatch.hpp"
 #include "quantized_weight.hpp"
 
 namespace mt {
-
-enum class EpilogueFunction { none, relu, gelu, silu };
 
 // y = f(x Wᵀ + bias): x (M, K) with rows x_row apart, y (M, N). `integer`: x is rounded to int8, by input_scale where
 // that is positive, else row by row.
@@ -15,7 +14,7 @@ template <class T> struct QuantizedProduct {
     long x_row;
     QuantizedWeight weight;
     const T* bias;  // or nullptr
-    EpilogueFunction function;
+    Activation activation;
     bool integer;
     float input_scale;
     T* y;

@@ -6,7 +6,7 @@
 namespace mt::MT_ISA {
 
 template <class T> static void bits(uint64_t key, uint64_t offset, long count, T* words) {
-    const long blocks = (count + philox_words - 1) / philox_words;
+    const long blocks = divide_up(count, philox_words);
     parallel_for(blocks, 64, [=](long begin, long end) {
         for (long b = begin; b < end; b++) {
             const uint64_t counter = offset + uint64_t(b) * philox_counters;

@@ -9,6 +9,8 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+
+#include "integers.hpp"
 #if MT_WIDTH >= 32
 #include <immintrin.h>
 #endif
@@ -32,6 +34,7 @@ template <> struct vector_types<double> {
 };
 template <class T> using vec = typename vector_types<T>::vec;
 template <class T> using ints = typename vector_types<T>::ints;          // what a comparison of vec<T> gives: 0 or -1
+typedef uint32_t words __attribute__((vector_size(MT_WIDTH)));  // 32 bits each, of whatever kind
 template <class T> inline constexpr int lanes = MT_WIDTH / int(sizeof(T));
 
 // ---------------------------------------------------------------- scalars
@@ -48,6 +51,13 @@ template <class T> MT_INLINE vec<T> load(const T* p) {
 }
 template <class T> MT_INLINE void store(T* p, vec<T> v) { __builtin_memcpy(p, &v, sizeof v); }
 template <class T> MT_INLINE vec<T> splat(T x) { return x - vec<T>{}; }
+MT_INLINE words load_words(const void* p) {
+    words v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+MT_INLINE void store_words(void* p, words v) { __builtin_memcpy(p, &v, sizeof v); }
+MT_INLINE words splat_words(uint32_t x) { return x - words{}; }
 
 #if MT_WIDTH == 32
 MT_INLINE __m256i first_lanes(int n, float) {

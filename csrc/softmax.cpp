@@ -17,7 +17,7 @@ template <class T, class Row, class Columns> void each_line(AxisView s, Row row,
         });
         return;
     }
-    const long groups = (s.inner + lanes<T> - 1) / lanes<T>;
+    const long groups = divide_up(s.inner, lanes<T>);
     parallel_for(s.outer * groups, rows_per_chunk(s.n * lanes<T>), [&](long begin, long end) {
         for (long g = begin; g < end; g++) {
             const long column = g % groups * lanes<T>, offset = g / groups * s.n * s.inner + column;

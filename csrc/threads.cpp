@@ -15,6 +15,8 @@
 #include <thread>
 #include <vector>
 
+#include "integers.hpp"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -255,7 +257,7 @@ void run_region(int most, void (*body)(void*, Team&), void* context) {
 }
 
 void run_chunks(long n, long grain, int most, void (*body)(void*, long, long, int), void* context) {
-    const long chunks = (n + grain - 1) / grain;
+    const long chunks = divide_up(n, grain);
     auto chunk = [&](long i, int thread) { body(context, i * grain, std::min((i + 1) * grain, n), thread); };
     Pool* workers = chunks > 1 && most > 1 ? acquire() : nullptr;
     if (!workers) {

@@ -16,7 +16,9 @@
 
 namespace mt {
 
-int thread_count();            // of a region: set_thread_count, else MINITRANSFORMER_NUM_THREADS, else the CPUs allowed
+// Threads of a region: set_thread_count, else MINITRANSFORMER_NUM_THREADS, else the CPUs allowed. Another Python thread
+// may change it at any time: who makes room for each thread asks once, and passes the answer on as `most`.
+int thread_count();
 void set_thread_count(int n);  // 1 <= n <= 1024, else std::invalid_argument; waits for a running region
 
 // The threads of one region, as one of them sees it. A worker that comes late finds less left to do, or the region

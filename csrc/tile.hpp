@@ -14,9 +14,6 @@ namespace mt::MT_ISA {
 constexpr long ROWS = MT_WIDTH == 64 ? 12 : 6;  // 24 of 32 or 12 of 16 registers hold sums
 template <class T> constexpr long COLUMNS = 2 * lanes<T>;
 
-MT_INLINE constexpr long divide_up(long n, long by) { return (n + by - 1) / by; }
-MT_INLINE constexpr long round_up(long n, long to) { return divide_up(n, to) * to; }
-
 // ---------------------------------------------------------------- products
 
 // c (R × columns) += a b:  a_ik = a[i row + k step],  b_kj = b[k b_row + j], of which COLUMNS can be read in every row.
@@ -118,22 +115,26 @@ static void transpose(const T* from, long from_row, long rows, long columns, T* 
         }
 }
 
-// Rows that lie apart are not fetched ahead by the hardware: asks for the one that will be wanted `AHEAD` rows later.
-constexpr long AHEAD = 12;
-template <class T> MT_INLINE void prefetch(const T* row, long width) {
-    for (long j = 0; j < width; j += 64 / long(sizeof(T))) __builtin_prefetch(row + j);
+// Rows that lie apart are not fetched ahead by the hardware: asks for the one that will be wanted some rows later. It
+// may lie beyond the array, where a pointer must not point: so its address is a number.
+template <class T> MT_INLINE void prefetch_ahead(const T* row, long step, long width) {
+    constexpr long rows = 12, line = 64;
+    const uintptr_t from = uintptr_t(row) + uintptr_t(rows * step * long(sizeof(T)));
+    for (long at = 0; at < width * long(sizeof(T)); at += line)
+        __builtin_prefetch(reinterpret_cast<const void*>(from + uintptr_t(at)));
 }
 
 // Rows side by side: as they are if they lie so, else copied to `space`. Rows that are a large power of two apart fall
 // on the same few lines of the cache; a product reads such rows at 0.6 of its speed.
 template <class T> static const T* compact(const T* from, long from_row, long rows, long width, T* space) {
     if (from_row == width) return from;
-    for (long i = 0; i < rows; i++, from += from_row) {
+    for (long i = 0; i < rows; i++) {
+        const T* row = from + i * from_row;
         T* to = space + i * width;
-        prefetch(from + AHEAD * from_row, width);
+        prefetch_ahead(row, from_row, width);
         long j = 0;
-        for (; j + lanes<T> <= width; j += lanes<T>) store(to + j, load(from + j));
-        if (j < width) store_n<T>(to + j, load_n<T>(from + j, int(width - j)), int(width - j));
+        for (; j + lanes<T> <= width; j += lanes<T>) store(to + j, load(row + j));
+        if (j < width) store_n<T>(to + j, load_n<T>(row + j, int(width - j)), int(width - j));
     }
     return space;
 }

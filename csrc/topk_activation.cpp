@@ -6,23 +6,31 @@
 // Nothing is sorted. The bits of a float, read as an integer, are in the order of the floats; so the k-th largest key
 // is found bit by bit from the top, as in long division: a bit belongs to it if at least k keys are that large. Each
 // trial counts a row that lies in the L1 cache, a vector at a time; the first trial that leaves exactly k ends the
-// search. What equals the k-th largest is taken in the order of the row until there are k.
+// search. If more than k keys reach the k-th largest, the last of those equal to it are made smaller. So in the end a
+// comparison says what is kept, and nothing has to be guessed: y is written a vector at a time, and every index is
+// written where the next one belongs, a place that only what is kept moves on.
 
 namespace mt::MT_ISA {
 namespace {
 
 template <class T> using integer = typename vector_types<T>::integer;
 
-// Keys that sort as the values do. -0 is 0, and NaN is larger than all.
-template <class T> void keys_of(const T* x, long width, bool by_magnitude, T* keys) {
+template <class T> MT_INLINE ints<T> load_keys(const integer<T>* keys) {
+    ints<T> v;
+    __builtin_memcpy(&v, keys, sizeof v);
+    return v;
+}
+
+// Keys that sort as the values do. -0 is 0, and NaN is larger than all. Whole vectors are written.
+template <class T> void keys_of(const T* x, long width, bool by_magnitude, integer<T>* keys) {
     constexpr int sign = int(sizeof(T)) * 8 - 1;
     constexpr integer<T> low = integer<T>(~(std::uint64_t(1) << 63) >> (63 - sign));  // all bits but the sign
     for_vectors<T>(width, [=](long i, auto part) {
         const vec<T> value = part.get(x + i) + T(0);
         const ints<T> bits = ints<T>(value);
         const ints<T> ordered = by_magnitude ? bits & low : bits ^ ((bits >> sign) & low);
-        const ints<T> largest = (ints<T>{} + low);
-        part.put(keys + i, vec<T>(value == value ? ordered : largest));
+        const ints<T> key = value == value ? ordered : ints<T>{} + low;
+        __builtin_memcpy(keys + i, &key, sizeof key);
     });
 }
 
@@ -30,11 +38,7 @@ template <class T> long count_from(const integer<T>* keys, long width, integer<T
     ints<T> count[2] = {};
     long i = 0, rest = 0;
     for (; i + 2 * lanes<T> <= width; i += 2 * lanes<T>)
-        for (int j = 0; j < 2; j++) {
-            ints<T> here;
-            __builtin_memcpy(&here, keys + i + j * lanes<T>, sizeof here);
-            count[j] -= here >= least;
-        }
+        for (int j = 0; j < 2; j++) count[j] -= load_keys<T>(keys + i + j * lanes<T>) >= least;
     for (; i < width; i++) rest += keys[i] >= least;
     const ints<T> both = count[0] + count[1];
     for (int j = 0; j < lanes<T>; j++) rest += long(both[j]);
@@ -55,32 +59,32 @@ template <class T> integer<T> threshold(const integer<T>* keys, long width, long
     return integer<T>(found);
 }
 
+// keys: room for whole vectors
+template <class T>
+void select_row(long width, long k, bool by_magnitude, const T* x, integer<T>* keys, T* y, int32_t* indices) {
+    keys_of(x, width, by_magnitude, keys);
+    const integer<T> least = threshold<T>(keys, width, k);
+    long surplus = count_from<T>(keys, width, least) - k;
+    for (long i = width; surplus > 0;)
+        if (keys[--i] == least) keys[i]--, surplus--;  // no key is the smallest integer
+    for_vectors<T>(width, [=](long i, auto part) {
+        part.put(y + i, load_keys<T>(keys + i) >= least ? part.get(x + i) : vec<T>{});
+    });
+    for (long i = 0, kept = 0; kept < k; i++) {
+        indices[kept] = int32_t(i);
+        kept += keys[i] >= least;
+    }
+}
+
 template <class T>
 void select(long rows, long width, long k, bool by_magnitude, const T* x, T* y, int32_t* indices) {
-    const long room = (width + 15) / 16 * 16;
-    T* memory = static_cast<T*>(thread_scratch(sizeof(T) * size_t(room) * size_t(thread_count())));
+    const int threads = thread_count();
+    const long room = round_up(width, 16);
+    auto* memory = static_cast<integer<T>*>(thread_scratch(sizeof(T) * size_t(room) * size_t(threads)));
     parallel_for(rows, rows_per_chunk(8 * width), [=](long begin, long end, int thread) {
-        T* bits = memory + thread * room;
-        const auto* keys = reinterpret_cast<const integer<T>*>(bits);
-        for (long r = begin; r < end; r++) {
-            const T* from = x + r * width;
-            T* to = y + r * width;
-            int32_t* at = indices + r * k;
-            keys_of(from, width, by_magnitude, bits);
-            const integer<T> least = threshold<T>(keys, width, k);
-            constexpr integer<T> top = integer<T>(~std::uint64_t(0) >> (65 - 8 * sizeof(T)));
-            long ties = k - (least == top ? 0 : count_from<T>(keys, width, integer<T>(least + 1)));
-            long i = 0;
-            for (long kept = 0; kept < k; i++) {
-                const bool tie = keys[i] == least, keep = keys[i] > least || (tie && ties > 0);
-                ties -= tie;
-                to[i] = keep ? from[i] : T(0);
-                at[kept] = int32_t(i);
-                kept += keep;
-            }
-            __builtin_memset(to + i, 0, sizeof(T) * size_t(width - i));
-        }
-    });
+        for (long r = begin; r < end; r++)
+            select_row(width, k, by_magnitude, x + r * width, memory + thread * room, y + r * width, indices + r * k);
+    }, threads);
 }
 
 }  // namespace

@@ -252,8 +252,8 @@ def check_ops(names=None, kernel_sets=None, dtypes=("float64", "float32"), devic
     """Yield a `Row` for each op × kernel set × dtype.
 
     names: class names or function names of ops, None for all. kernel_sets: names or modules; None for
-    `everyday_sets()`. device: where the arrays live, "cpu" unless the set is
-    "cuda". Ops without a kernel run the same array expressions everywhere and are checked once, under "numpy".
+    `everyday_sets()`. device: where the arrays live, "cpu" unless the set is "cuda". Ops without a kernel run the same
+    array expressions everywhere and are checked once, under "numpy".
     Raises ValueError for an unknown op and for an op without samples.
     """
     from .ops.samples import SAMPLES

@@ -1,20 +1,17 @@
-"""Where the files lie that are not Python modules: lessons and C++ sources, and what is kept between runs.
+"""Where the files lie that are not Python modules: lessons and C++ sources.
 
 In a checkout they stand beside the package, in a wheel inside it. Everybody asks here, so both work alike.
 
     locate.lessons() / "02_attention.py"
     locate.csrc() / "attention.cpp"
     locate.checkout()       # the checkout's root, or None for an installed wheel
-    locate.cache("models")  # a folder of the user's cache, which need not exist yet
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
-__all__ = ["cache", "checkout", "csrc", "lessons"]
+__all__ = ["checkout", "csrc", "lessons"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -33,18 +30,6 @@ def lessons() -> Path:
 def csrc() -> Path:
     """The folder of the C++ sources. Raises FileNotFoundError where the installation lacks it."""
     return _folder("csrc")
-
-
-def cache(kind: str) -> Path:
-    """Where things of a kind are kept: below MINITRANSFORMER_CACHE, or `minitransformer` in the user's cache folder."""
-    given = os.environ.get("MINITRANSFORMER_CACHE")
-    if given:
-        return Path(given) / kind
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "minitransformer" / kind
 
 
 def _folder(name: str) -> Path:

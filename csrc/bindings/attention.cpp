@@ -110,22 +110,19 @@ struct Inputs {
         in.mask = {data<T>(mask), along[0], along[1], along[2], along[3]};
     }
 
-    // The kernel keeps every end within the keys, so ends that decrease cannot lead it outside.
+    // The kernel keeps every end within the keys, but it relies on ends that do not decrease.
     void add_spans(const char* name, const py::array& given) {
         if (given.dtype().kind() != 'i' || given.itemsize() != sizeof(int64_t))
             throw py::type_error(std::string(name) + ": spans must be an int64 array, got " +
                                  std::string(py::str(given.dtype())));
         const py::ssize_t batches = given.ndim() && given.shape(0) == 1 ? 1 : in.batches;
         check_shape(name, "spans", given, {batches, in.queries, 2});
-        spans = whole_numbers(given);
+        spans = own_indices(given);
         in.sight.spans = static_cast<const int64_t*>(spans.data());
+        for (py::ssize_t n = 2; n < spans.size(); n++)
+            if (n % (2 * in.queries) > 1 && in.sight.spans[n] < in.sight.spans[n - 2])
+                throw py::value_error(std::string(name) + ": spans must not decrease from one query to the next");
         in.sight.spans_batch = batches == 1 ? 0 : 2 * in.queries;
-    }
-
-    static py::array whole_numbers(const py::array& x) {
-        py::array found = py::array_t<int64_t, py::array::c_style | py::array::forcecast>::ensure(x);
-        if (!found) throw py::error_already_set();
-        return found;
     }
 
     Shape rows(long queries, long width) const { return {in.batches, in.heads, queries, width}; }
@@ -184,7 +181,7 @@ py::tuple paged_forward(const py::array& q, const py::array& keys, const py::arr
         if (table.dtype().kind() != 'i' && table.dtype().kind() != 'u')
             throw py::type_error(std::string(name) + ": table must be an integer array, got " +
                                  std::string(py::str(table.dtype())));
-        const py::array numbers = Inputs<T>::whole_numbers(table);
+        const py::array numbers = own_indices(table);
         const int64_t *at = static_cast<const int64_t*>(numbers.data()),
                       *count = static_cast<const int64_t*>(counts.data());
         in.keys = 0;

@@ -1,5 +1,6 @@
 #include "matmul.hpp"
 
+#include "activations.hpp"
 #include "arrays.hpp"
 
 namespace mt {
@@ -112,7 +113,8 @@ py::array matmul(py::array a, py::array b) {
     });
 }
 
-py::array linear(py::array x, py::array weight, OptionalArray bias) {
+py::array linear(py::array x, py::array weight, OptionalArray bias, const std::optional<std::string>& activation) {
+    const Activation f = activation_of("linear", activation);
     return with_float("linear", x, [&](auto zero) {
         using T = decltype(zero);
         check_dtype<T>("linear", "weight", weight);
@@ -128,7 +130,7 @@ py::array linear(py::array x, py::array weight, OptionalArray bias) {
         py::array y = empty<T>(with_last(x, N));
         const Matrix<const T> rows = row_matrix<T>(x), w = matrix<T>(weight);
         run<T>({rows_of(x), N, K, rows, {w.data, w.column, w.row}, {mutable_data<T>(y), N, 1},
-                bias ? data<T>(*bias) : nullptr});
+                bias ? data<T>(*bias) : nullptr, 1, nullptr, nullptr, f});
         return y;
     });
 }
@@ -174,7 +176,8 @@ py::tuple linear_backward(py::array dy, py::array x, py::array weight, const py:
 
 void bind_matmul(py::module_& m) {
     m.def("matmul", &matmul, py::arg("a"), py::arg("b"));
-    m.def("linear", &linear, py::arg("x"), py::arg("weight"), py::arg("bias") = py::none());
+    m.def("linear", &linear, py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(),
+          py::arg("activation") = py::none());
     m.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"),
           py::arg("needs") = py::make_tuple(true, true, true));
 }

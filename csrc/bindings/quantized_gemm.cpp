@@ -2,12 +2,15 @@
 
 #include <array>
 
+#include "activations.hpp"
 #include "arrays.hpp"
 
 namespace mt {
 namespace {
 
-// A Python QuantizedWeight, once more checked: its bytes are all that its shape and format need.
+// A Python QuantizedWeight, once more checked: its bytes are all that its shape and format need. The bytes themselves
+// are not looked at, which would be to read a large weight twice: no address depends on them, and a zero-point above 15,
+// which Python refuses, spoils the group that it belongs to and no other.
 struct HeldWeight {
     QuantizedWeight weight;
     py::array data;  // keeps the bytes alive
@@ -41,18 +44,10 @@ HeldWeight weight_of(const py::object& object) {
     // No length below can wrap: rows and bytes of a row are bounded before they multiply.
     constexpr long large = 1L << 40;
     if (w.N < 0 || w.K < 0 || w.N > large || w.K > large) wrong("has the impossible shape " + text({w.N, w.K}));
-    const bool half = w.format >= WeightFormat::float16, bytes = w.format == WeightFormat::int8 ||
-                                                                 w.format == WeightFormat::q8_0;
-    const bool one_group = half || w.format == WeightFormat::int8;
-    if (one_group ? w.group != w.K : (w.group != 32 && w.group != 64 && w.group != 128) || w.K % w.group)
+    if (has_one_group(w.format) ? w.group != w.K : (w.group != 32 && w.group != 64 && w.group != 128) || w.K % w.group)
         wrong("has a group of " + std::to_string(w.group) + " for K = " + std::to_string(w.K));
-    long side = w.format == WeightFormat::int8 || w.format == WeightFormat::q4_1 ? 4 : half ? 0 : 2;
-    if (w.format == WeightFormat::int4_zero) side = 3;
-    const long rows = w.panels ? (w.N + 15) / 16 * 16 : w.N;
-    const long padded = w.panels && w.format == WeightFormat::int8 ? (w.K + 31) / 32 * 32 : w.K;
-    const long groups = one_group ? 1 : w.K / w.group;
-    const long row = half ? 2 * w.K : (bytes ? padded : padded / 2) + groups * side;
-    if (__int128(rows) * row != __int128(data.shape(0)))
+    const long blocks = w.panels ? panels_of(w) : w.N;
+    if (__int128(blocks) * groups_of(w) * stored_block(w) != __int128(data.shape(0)))
         wrong("has " + std::to_string(data.shape(0)) + " bytes, not those of its format and shape " + text({w.N, w.K}));
     w.data = static_cast<const uint8_t*>(data.data());
     return held;
@@ -88,17 +83,11 @@ py::array quantized_gemm(const py::array& x, const py::object& weight, OptionalA
         check_shape(name, "bias", *bias, {w.N});
         bias = contiguous<float>(*bias);
     }
-    auto function = EpilogueFunction::none;
-    if (activation) {
-        if (*activation == "relu") function = EpilogueFunction::relu;
-        else if (*activation == "gelu") function = EpilogueFunction::gelu;
-        else if (*activation == "silu") function = EpilogueFunction::silu;
-        else throw py::value_error("quantized_gemm: activation must be None, \"relu\", \"gelu\" or \"silu\"");
-    }
+    const Activation f = activation_of(name, activation);
     if (inputs != "float" && inputs != "int8")
         throw py::value_error("quantized_gemm: inputs must be \"float\" or \"int8\", got \"" + inputs + '"');
     const bool integer = inputs == "int8";
-    if (integer && w.format >= WeightFormat::float16)
+    if (integer && is_half(w.format))
         throw py::value_error("quantized_gemm: a weight in half precision takes inputs=\"float\"");
     if (integer && w.format == WeightFormat::int8 && w.K > 1L << 17)
         unsupported("quantized_gemm: sums of more than 2**17 products of int8 do not fit 32 bits");
@@ -109,7 +98,7 @@ py::array quantized_gemm(const py::array& x, const py::object& weight, OptionalA
     long M = 1;
     for (int i = 0; i + 1 < x.ndim(); i++) M *= x.shape(i);
     WithoutGil guard(double(M) * double(w.N) * double(w.K));
-    quantized_kernels<float>().multiply({M, data<float>(in), w.K, w, bias ? data<float>(*bias) : nullptr, function,
+    quantized_kernels<float>().multiply({M, data<float>(in), w.K, w, bias ? data<float>(*bias) : nullptr, f,
                                          integer, scale, mutable_data<float>(y)});
     return y;
 }

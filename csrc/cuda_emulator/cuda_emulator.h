@@ -19,7 +19,9 @@
 //   small_float.h    what the last two have in common
 //
 // Not emulated: inline PTX, cp.async and TMA, clusters, cooperative groups, textures, <<<>>> and dynamic parallelism,
-// waiting for another block of the same grid. A kernel may ask `#ifdef __CUDA_EMULATOR__`; ours do not need to.
+// waiting for another block of the same grid, or for a flag that is read without an atomic: such a loop never ends, for
+// others run only where threads or lanes meet, at atomics and in __nanosleep.
+// A kernel may ask `#ifdef __CUDA_EMULATOR__`; ours do not need to.
 #pragma once
 #define __CUDA_EMULATOR__ 1
 

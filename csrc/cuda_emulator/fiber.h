@@ -9,7 +9,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <new>
+#include <stdexcept>
+#include <string>
 
 #include "sanitizers.h"
 
@@ -88,18 +89,26 @@ extern "C" __attribute__((visibility("hidden"))) void cuda_emulator_switch_stack
 
 namespace cuda_emulator {
 
-// Memory for `count` stacks. Below each lies a page that nobody may touch: an overflow stops at once instead of writing
-// into the neighbour. Pages that are never used cost nothing.
+// Memory for `count` stacks, each with room for the 512 KB of local memory that CUDA gives a thread. Below it lie pages
+// that nobody may touch: an overflow stops at once instead of writing into the neighbour, also one by a whole array,
+// since -fstack-clash-protection (kernels/cuda/build.py) makes large frames touch their memory in steps of 64 KB or
+// less. Pages that are never used cost nothing.
 class Stacks {
   public:
-    static constexpr size_t bytes = CUDA_EMULATOR_TSAN || CUDA_EMULATOR_ASAN ? 512 << 10 : 128 << 10;
+    static constexpr size_t bytes = CUDA_EMULATOR_TSAN || CUDA_EMULATOR_ASAN ? 1024 << 10 : 576 << 10;
 
-    explicit Stacks(unsigned count) : guard_(size_t(sysconf(_SC_PAGESIZE))), total_(count * (bytes + guard_)) {
+    explicit Stacks(unsigned count)
+        : guard_(17 * size_t(sysconf(_SC_PAGESIZE))),  // odd: stacks an even number of pages apart share cache lines
+          total_(count * (bytes + guard_)) {
         const int how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
         void* memory = mmap(nullptr, total_, PROT_READ | PROT_WRITE, how, -1, 0);
-        if (memory == MAP_FAILED) throw std::bad_alloc();
         memory_ = static_cast<char*>(memory);
-        for (unsigned i = 0; i < count; i++) mprotect(memory_ + i * (bytes + guard_), guard_, PROT_NONE);
+        bool well = memory != MAP_FAILED;
+        for (unsigned i = 0; well && i < count; i++)
+            well = mprotect(memory_ + i * (bytes + guard_), guard_, PROT_NONE) == 0;
+        if (well) return;
+        if (memory != MAP_FAILED) munmap(memory, total_);
+        throw std::runtime_error("no memory for the stacks of " + std::to_string(count) + " threads");
     }
     Stacks(const Stacks&) = delete;
     ~Stacks() { munmap(memory_, total_); }

@@ -1,4 +1,4 @@
-// CUDA's built-in functions, beside those of <cmath>. Fast approximations (__expf ...) are exact here: a test's
+// CUDA's built-in functions, beside those of <math.h>. Fast approximations (__expf ...) are exact here: a test's
 // tolerance has to leave room for the GPU's.
 #pragma once
 #include <algorithm>
@@ -8,6 +8,9 @@
 #include <cstring>
 #include <ctime>
 #include <type_traits>
+
+#include <math.h>    // not <cmath>: in CUDA exp, abs ... are overloaded outside std, too, and abs(-0.5f) is 0.5f
+#include <stdlib.h>
 
 #define CUDART_INF_F __builtin_inff()
 #define CUDART_NAN_F __builtin_nanf("")
@@ -47,6 +50,7 @@ inline float __fdiv_rn(float a, float b) noexcept { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) noexcept { return std::fma(a, b, c); }
 inline float __saturatef(float x) noexcept { return x > 0 ? x < 1 ? x : 1.0f : 0.0f; }
 inline float rsqrtf(float x) noexcept { return 1.0f / std::sqrt(x); }
+inline float rsqrt(float x) noexcept { return 1.0f / std::sqrt(x); }
 inline double rsqrt(double x) noexcept { return 1.0 / std::sqrt(x); }
 inline float fdividef(float a, float b) noexcept { return a / b; }
 

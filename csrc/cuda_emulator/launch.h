@@ -8,6 +8,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <thread>
 #include <tuple>
 #include <type_traits>
@@ -18,9 +19,6 @@
 #include "memory.h"
 #include "scheduler.h"
 #include "warp.h"
-
-struct __half;
-struct __nv_bfloat16;
 
 namespace cuda_emulator {
 
@@ -145,36 +143,56 @@ class Runners {
 
 // ---------------------------------------------------------------- the grid
 
-// The order in which blocks run: CUDA promises none.
-inline std::vector<uint64_t> order_of_blocks(uint64_t count, Order order, uint64_t seed) {
-    std::vector<uint64_t> blocks(count);
-    for (uint64_t i = 0; i < count; i++) blocks[i] = order == Order::last ? count - 1 - i : i;
-    Block dice;
-    dice.random = seed;
-    if (order == Order::random)
-        for (uint64_t i = count; i > 1; i--) std::swap(blocks[i - 1], blocks[draw(dice) % i]);
-    return blocks;
-}
+// The order in which blocks run: CUDA promises none. Only a random one has to be written down.
+class BlockOrder {
+  public:
+    const uint64_t count;
+
+    BlockOrder(uint64_t count, Order order, uint64_t seed) : count(count), last_(order == Order::last) {
+        if (order != Order::random) return;
+        drawn_.resize(count);
+        std::iota(drawn_.begin(), drawn_.end(), uint64_t(0));
+        Block dice;
+        dice.random = seed;
+        for (uint64_t i = count; i > 1; i--) std::swap(drawn_[i - 1], drawn_[draw(dice) % i]);
+    }
+    uint64_t operator[](uint64_t i) const { return !drawn_.empty() ? drawn_[i] : last_ ? count - 1 - i : i; }
+
+  private:
+    bool last_;
+    std::vector<uint64_t> drawn_;
+};
 
 class Grid {
   public:
     Grid(const Launch& launch, void (*kernel)(const void*), const void* arguments)
         : launch_(launch), grid_(launch.grid[0], launch.grid[1], launch.grid[2]),
           size_(launch.block[0], launch.block[1], launch.block[2]), kernel_(kernel), arguments_(arguments),
-          blocks_(order_of_blocks(uint64_t(grid_.x) * grid_.y * grid_.z, Order(launch.order), launch.seed)) {}
+          blocks_(uint64_t(grid_.x) * grid_.y * grid_.z, Order(launch.order), launch.seed) {}
 
     bool run() {
-        const size_t os_threads = std::max<size_t>(1, std::min(blocks_.size(), size_t(launch_.os_threads)));
+        std::vector<std::unique_ptr<BlockRunner>> runners;
+        try {
+            do runners.push_back(Runners::take(size_.x * size_.y * size_.z));
+            while (runners.size() < std::min<uint64_t>(blocks_.count, launch_.os_threads));
+        } catch (const std::exception&) {  // no memory for more stacks: fewer will do
+            if (runners.empty()) throw;
+        }
+        const size_t parts = runners.size();
+        const auto work = [&](size_t i) { run_blocks(std::move(runners[i]), i, parts); };
         std::vector<std::thread> others;
-        for (size_t i = 1; i < os_threads; i++) others.emplace_back([this, i, os_threads] { work(i, os_threads); });
-        work(0, os_threads);
+        try {
+            for (size_t i = 1; i < parts; i++) others.emplace_back(work, i);
+        } catch (const std::exception&) {  // no more threads: this one does their parts
+        }
+        work(0);
+        for (size_t i = others.size() + 1; i < parts; i++) work(i);
         for (std::thread& other : others) other.join();
         return !failed_;
     }
 
   private:
-    void work(size_t first, size_t step) {
-        auto runner = Runners::take(size_.x * size_.y * size_.z);
+    void run_blocks(std::unique_ptr<BlockRunner> runner, size_t first, size_t step) {
         Block& block = runner->block();
         runner->shape(size_, grid_);
         block.order = Order(launch_.order), block.random = launch_.seed + first;
@@ -182,7 +200,7 @@ class Grid {
         block.report = report, block.report_to = this;
         const SharedMemory shared(launch_.shared_bytes);
         bool well = true;
-        for (size_t i = first; well && i < blocks_.size() && !failed_.load(std::memory_order_relaxed); i += step) {
+        for (size_t i = first; well && i < blocks_.count && !failed_.load(std::memory_order_relaxed); i += step) {
             const uint64_t b = blocks_[i];
             well = runner->run({unsigned(b % grid_.x), unsigned(b / grid_.x % grid_.y),
                                 unsigned(b / (uint64_t(grid_.x) * grid_.y))}, shared);
@@ -201,7 +219,7 @@ class Grid {
     dim3 grid_, size_;
     void (*kernel_)(const void*);
     const void* arguments_;
-    std::vector<uint64_t> blocks_;
+    BlockOrder blocks_;
     std::mutex mutex_;
     std::atomic<bool> failed_{false};
 };
@@ -246,7 +264,7 @@ template <class... P> std::string words(void (*)(P...)) {
 template <class... P> int launch_by(void (*kernel)(P...), const Launch& launch) {
     try {
         return launch_kernel(kernel, launch, std::index_sequence_for<P...>{}) ? 0 : 1;
-    } catch (const std::exception& error) {  // no memory for stacks, no thread
+    } catch (const std::exception& error) {  // no memory
         std::snprintf(launch.message, launch.message_bytes, "the kernel cannot be started: %s", error.what());
         return 1;
     }

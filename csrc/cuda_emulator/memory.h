@@ -15,6 +15,9 @@
 
 #include "scheduler.h"
 
+struct __half;
+struct __nv_bfloat16;
+
 // The array behind `extern __shared__`, where the kernel has one.
 extern "C" __attribute__((weak, visibility("hidden"))) unsigned char* cuda_emulator_dynamic_shared();
 
@@ -108,33 +111,45 @@ template <class T, class Change> inline T read_modify_write(T* p, Change change)
 
 inline char fence;  // for ThreadSanitizer
 
+// A GPU has each atomic for a few types only, and nvcc refuses the others.
+template <class T, class... Types> concept one_of = (std::is_same_v<T, Types> || ...);
+
 }  // namespace cuda_emulator
 
-template <class T> inline T atomicAdd(T* p, std::type_identity_t<T> v) {
+template <cuda_emulator::one_of<int, unsigned, unsigned long long, float, double, __half, __nv_bfloat16> T>
+inline T atomicAdd(T* p, std::type_identity_t<T> v) {
     return cuda_emulator::read_modify_write(p, [=](T x) { return T(x + v); });
 }
-template <class T> inline T atomicSub(T* p, std::type_identity_t<T> v) {
+template <cuda_emulator::one_of<int, unsigned> T>
+inline T atomicSub(T* p, std::type_identity_t<T> v) {
     return cuda_emulator::read_modify_write(p, [=](T x) { return T(x - v); });
 }
-template <class T> inline T atomicMax(T* p, std::type_identity_t<T> v) {
+template <cuda_emulator::one_of<int, unsigned, long long, unsigned long long> T>
+inline T atomicMax(T* p, std::type_identity_t<T> v) {
     return cuda_emulator::read_modify_write(p, [=](T x) { return x < v ? v : x; });
 }
-template <class T> inline T atomicMin(T* p, std::type_identity_t<T> v) {
+template <cuda_emulator::one_of<int, unsigned, long long, unsigned long long> T>
+inline T atomicMin(T* p, std::type_identity_t<T> v) {
     return cuda_emulator::read_modify_write(p, [=](T x) { return v < x ? v : x; });
 }
-template <class T> inline T atomicExch(T* p, std::type_identity_t<T> v) {
+template <cuda_emulator::one_of<int, unsigned, unsigned long long, float> T>
+inline T atomicExch(T* p, std::type_identity_t<T> v) {
     return cuda_emulator::read_modify_write(p, [=](T) { return v; });
 }
-template <class T> inline T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> v) {
+template <cuda_emulator::one_of<int, unsigned, unsigned long long, unsigned short> T>
+inline T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> v) {
     return cuda_emulator::read_modify_write(p, [=](T x) { return x == expected ? v : x; });
 }
-template <class T> inline T atomicAnd(T* p, std::type_identity_t<T> v) {
+template <cuda_emulator::one_of<int, unsigned, unsigned long long> T>
+inline T atomicAnd(T* p, std::type_identity_t<T> v) {
     return cuda_emulator::read_modify_write(p, [=](T x) { return T(x & v); });
 }
-template <class T> inline T atomicOr(T* p, std::type_identity_t<T> v) {
+template <cuda_emulator::one_of<int, unsigned, unsigned long long> T>
+inline T atomicOr(T* p, std::type_identity_t<T> v) {
     return cuda_emulator::read_modify_write(p, [=](T x) { return T(x | v); });
 }
-template <class T> inline T atomicXor(T* p, std::type_identity_t<T> v) {
+template <cuda_emulator::one_of<int, unsigned, unsigned long long> T>
+inline T atomicXor(T* p, std::type_identity_t<T> v) {
     return cuda_emulator::read_modify_write(p, [=](T x) { return T(x ^ v); });
 }
 inline unsigned atomicInc(unsigned* p, unsigned limit) {

@@ -10,6 +10,7 @@
 //   random   anyone, drawn from a seed; atomics let others in between, too
 #pragma once
 #include <cstdio>
+#include <cstring>
 #include <string>
 
 #include "fiber.h"
@@ -21,6 +22,9 @@ namespace cuda_emulator {
 struct Place {
     const char* file = "";
     int line = 0;
+    CUDA_EMULATOR_UNSEEN friend bool operator==(Place a, Place b) {
+        return a.line == b.line && std::strcmp(a.file, b.file) == 0;
+    }
 };
 constexpr Place place(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
 
@@ -147,8 +151,7 @@ CUDA_EMULATOR_COLD inline std::string who_waits(const Block& block) {
         const Thread& first = block.threads[i];
         unsigned end = i + 1;
         const auto same = [&](const Thread& t) CUDA_EMULATOR_UNSEEN {
-            return t.finished == first.finished && t.waits_in == first.waits_in &&
-                   t.waits_at.line == first.waits_at.line;
+            return t.finished == first.finished && t.waits_in == first.waits_in && t.waits_at == first.waits_at;
         };
         while (end < block.count && same(block.threads[end])) end++;
         if (!first.finished && ++groups <= 6) {
@@ -180,8 +183,16 @@ CUDA_EMULATOR_UNSEEN inline void wait(Thread& me) {
     if (next != &me) switch_to(me, *next);
 }
 
+// Whoever else is ready runs first: with Order::last that is from the line's end, so this thread goes to its head.
 CUDA_EMULATOR_UNSEEN inline void yield() {
-    make_ready(*running);
+    Block& block = *running->block;
+    if (block.order == Order::last) {
+        block.head = (block.head ? block.head : block.count) - 1;
+        block.ready[block.head] = running->number;
+        block.waiting_to_run++;
+    } else {
+        make_ready(*running);
+    }
     wait(*running);
 }
 
@@ -192,7 +203,7 @@ CUDA_EMULATOR_UNSEEN inline void open_barrier(Block& block) {
         const Thread& thread = block.threads[i];
         if (thread.finished) continue;
         if (!first) first = &thread;
-        if (thread.waits_at.line != first->waits_at.line || thread.waits_in != first->waits_in)
+        if (thread.waits_at != first->waits_at || thread.waits_in != first->waits_in)
             fail(thread.waits_at, "divergent barrier: " + who_waits(block));
     }
     tsan::acquire(&block.arrives);

@@ -26,7 +26,7 @@ CUDA_EMULATOR_UNSEEN inline bool complete_meeting(Thread& lane) {
         const Thread& other = warp.lanes[i];
         const bool anywhere = lane.exchange == nullptr;  // __syncwarp may stand in both branches
         if (other.mask == lane.mask && other.waits_in == lane.waits_in &&
-            (anywhere || other.waits_at.line == lane.waits_at.line)) continue;
+            (anywhere || other.waits_at == lane.waits_at)) continue;
         char masks[64];
         std::snprintf(masks, sizeof masks, " (masks %#x and %#x)", lane.mask, other.mask);
         fail(lane.waits_at, "lane " + std::to_string(lane.lane) + " in " + lane.waits_in + " meets lane " +
@@ -103,6 +103,7 @@ CUDA_EMULATOR_UNSEEN inline T take_from(int lane, T value, unsigned mask, const 
 CUDA_EMULATOR_UNSEEN inline int lane_number() { return int(running->lane); }
 
 // The warp is cut into segments of `width` lanes, and nobody takes from another segment: such a lane keeps its own.
+// Of a distance between lanes the hardware reads five bits.
 struct Segment {
     int lane, first, last;
     CUDA_EMULATOR_UNSEEN Segment(int width, const char* name, Place at) : lane(lane_number()) {
@@ -182,7 +183,7 @@ template <class T>
 inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32,
                         cuda_emulator::Place at = cuda_emulator::place()) {
     const cuda_emulator::Segment s(width, "__shfl_up_sync", at);
-    const int source = s.lane - int(delta);
+    const int source = s.lane - int(delta & 31);
     return cuda_emulator::take_from(source >= s.first ? source : s.lane, value, mask, "__shfl_up_sync", at);
 }
 
@@ -190,7 +191,7 @@ template <class T>
 inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32,
                           cuda_emulator::Place at = cuda_emulator::place()) {
     const cuda_emulator::Segment s(width, "__shfl_down_sync", at);
-    const int source = s.lane + int(delta);
+    const int source = s.lane + int(delta & 31);
     return cuda_emulator::take_from(source <= s.last ? source : s.lane, value, mask, "__shfl_down_sync", at);
 }
 
@@ -198,7 +199,7 @@ template <class T>
 inline T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32,
                          cuda_emulator::Place at = cuda_emulator::place()) {
     const cuda_emulator::Segment s(width, "__shfl_xor_sync", at);
-    const int source = s.lane ^ bits;  // a lower segment may be read, a higher one not
+    const int source = s.lane ^ (bits & 31);  // a lower segment may be read, a higher one not
     return cuda_emulator::take_from(source <= s.last ? source : s.lane, value, mask, "__shfl_xor_sync", at);
 }
 

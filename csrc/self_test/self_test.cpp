@@ -5,9 +5,12 @@
 //   cmake --build build/aarch64 && qemu-aarch64 build/aarch64/self_test
 //
 // The thorough tests are in tests/kernels; here are few sizes, odd ones and some that keep all threads busy.
+#include <array>
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <string>
@@ -20,7 +23,9 @@
 #include "dropout.hpp"
 #include "embedding.hpp"
 #include "matmul.hpp"
+#include "matmul_bfloat16.hpp"
 #include "normalization.hpp"
+#include "quantized_gemm.hpp"
 #include "random.hpp"
 #include "softmax.hpp"
 #include "sparse_feed_forward.hpp"
@@ -85,6 +90,63 @@ template <class T> void matmul(long M, long N, long K) {
         }
 }
 
+void matmul_bfloat16(long M, long N, long K) {
+    const auto a = numbers<float>(M * K), b = numbers<float>(K * N);
+    std::vector<float> c(size_t(M * N));
+    matmul_bfloat16_kernels<float>().multiply({M, N, K, {a.data(), K, 1}, {b.data(), N, 1}, {c.data(), N, 1}});
+    auto rounded = [](float x) {
+        const auto bits = std::bit_cast<uint32_t>(x);
+        return double(std::bit_cast<float>((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000));
+    };
+    expect<float>("matmul_bfloat16", c, [&](long i) {
+        double sum = 0;
+        for (long k = 0; k < K; k++) sum += rounded(a[i / N * K + k]) * rounded(b[k * N + i % N]);
+        return sum;
+    }, 4 * std::sqrt(double(K)));
+}
+
+// Codes and inputs at their extremes, scales of 1/2: every sum is exact, whether of integers or of floats.
+void quantized(WeightFormat format, bool panels, long M, long N, long K) {
+    const uint16_t half = 0x3800, minus_three = 0xc200;  // float16
+    const float scale = 0.5f;
+    const bool bytes = has_bytes(format), one_group = has_one_group(format), zeros = format == WeightFormat::int4_zero;
+    QuantizedWeight w{format, panels, N, K, one_group ? K : 32, nullptr};
+    const long beside = panels ? PANEL : 1, groups = groups_of(w), size = stored_block(w);
+    const long code_bytes = size - beside * side_bytes(format);
+    std::vector<uint8_t> data(size_t(divide_up(N, beside) * groups * size));
+    std::vector<double> value(size_t(N * K));
+    for (long n = 0; n < N; n++)
+        for (long g = 0; g < groups; g++) {
+            uint8_t* block = data.data() + (n / beside * groups + g) * size;
+            uint8_t *codes = panels ? block : block + side_bytes(format), *side = panels ? block + code_bytes : block;
+            const long r = n % beside, zero = zeros ? (n + 5 * g) % 16 : bytes || has_minimum(format) ? 0 : 8;
+            if (one_group) std::memcpy(side + 4 * r, &scale, 4);
+            else std::memcpy(side + 2 * r, &half, 2);
+            if (zeros) side[2 * beside + r] = uint8_t(zero);
+            if (has_minimum(format)) std::memcpy(side + 2 * (beside + r), &minus_three, 2);
+            for (long k = 0; k < w.group; k++) {
+                const long any = 131 * n + 57 * (g * w.group + k);
+                const long code = bytes ? (n ? any % 256 - 128 : -128) : n ? any % 16 : 15;
+                const long byte = bytes ? k : k % 16;  // of two 4-bit codes the one is 16 behind the other
+                uint8_t& at = codes[panels ? byte / 4 * 64 + 4 * r + byte % 4 : byte];
+                at = bytes ? uint8_t(code ^ (panels ? 128 : 0)) : uint8_t(at | code << (k < 16 ? 0 : 4));
+                value[n * K + g * w.group + k] = 0.5 * double(code - zero) - (has_minimum(format) ? 3 : 0);
+            }
+        }
+    w.data = data.data();
+    std::vector<float> x(size_t(M * K)), y(size_t(M * N));
+    for (long i = 0; i < M * K; i++) x[i] = i < K ? 127 : float(29 * i % 255 - 127);
+    for (const bool integer : {false, true}) {
+        quantized_kernels<float>().multiply(
+            {M, x.data(), K, w, nullptr, EpilogueFunction::none, integer, integer ? 1.f : 0.f, y.data()});
+        expect<float>("quantized_gemm, format " + std::to_string(int(format)), y, [&](long i) {
+            double sum = 0;
+            for (long k = 0; k < K; k++) sum += x[i / N * K + k] * value[i % N * K + k];
+            return sum;
+        }, 0);
+    }
+}
+
 template <class T> void attention(long Tq, long Tk, long d, bool causal) {
     const auto q = numbers<T>(Tq * d), k = numbers<T>(Tk * d), v = numbers<T>(Tk * d), dout = numbers<T>(Tq * d);
     const double scale = 1 / std::sqrt(double(d));
@@ -109,9 +171,9 @@ template <class T> void attention(long Tq, long Tk, long d, bool causal) {
     }
     std::vector<T> o(size_t(Tq * d)), lse(o.size() / size_t(d)), dq(o.size()), dk(size_t(Tk * d)), dv(dk.size());
     AttentionInput<T> in{};
-    in.batches = in.heads = 1, in.queries = Tq, in.keys = Tk, in.width = in.value_width = d;
+    in.batches = in.heads = in.groups = 1, in.queries = Tq, in.keys = Tk, in.width = in.value_width = d;
     in.q = {q.data(), 0, 0, d}, in.k = {k.data(), 0, 0, d}, in.v = {v.data(), 0, 0, d};
-    in.scale = scale, in.causal = causal;
+    in.scale = scale, in.sight.causal = causal, in.sight.offset = Tk - Tq;
     const auto& kernels = attention_kernels<T>();
     kernels.forward(in, {o.data(), 0, 0, d}, lse.data());
     kernels.backward(in, {dout.data(), 0, 0, d}, {o.data(), 0, 0, d}, lse.data(), {dq.data(), 0, 0, d},
@@ -249,6 +311,15 @@ int main() {
     all<float>();
     all<double>();
     random_words();
+    for (const auto& [M, N, K] : {std::array{1l, 1l, 1l}, {7l, 33l, 5l}, {1l, 70l, 600l}, {65l, 31l, 1130l}})
+        matmul_bfloat16(M, N, K);
+    for (const auto& [M, N, K] : {std::array{1l, 1l, 1l}, {3l, 20l, 31l}, {17l, 37l, 300l}})
+        for (const bool panels : {false, true}) {
+            quantized(WeightFormat::int8, panels, M, N, K);
+            using enum WeightFormat;
+            for (const auto format : {int4, int4_zero, q8_0, q4_0, q4_1})
+                quantized(format, panels, M, N, round_up(K, 32));
+        }
     std::printf("%s, %d threads: %d checks, %d failed\n", isa_name(isa()), thread_count(), checks, failures);
     return failures ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -28,6 +28,7 @@ COMMANDS = {
     "attention": "where every head looks in a text: an interactive page, and figures",
     "gradcheck": "check every backward against finite differences, on any kernel set",
     "practice": "write parts of it yourself: exercises, checks, hints",
+    "ladder": "a kernel from the naive loop to the shipped one, timed rung by rung",
     "where": "where a concept lives on every floor: path:line",
     "doctor": "versions, kernel sets, what is missing and the command that adds it",
 }

@@ -7,7 +7,18 @@ import sys
 
 from rich.text import Text
 
-from .options import add_device, add_model, model_path, non_negative, number, positive, probability, seed, using
+from .options import (
+    add_device,
+    add_model,
+    model_path,
+    non_negative,
+    number,
+    open_device,
+    positive,
+    probability,
+    seed,
+    using,
+)
 from .screen import new_console, printable, shown
 
 
@@ -34,13 +45,12 @@ def configure(parser):
 
 
 def run(args):
-    from .. import kernels
     from ..inference import generate
     from ..random import Generator
     from ..training import load_model
 
     with using(args.kernels):
-        where = kernels.device(args.device)  # complains before anything is read
+        where = open_device(args.device, args.kernels)  # complains before anything is read
         model, tokenizer, checkpoint = load_model(model_path(args.model))
         model.to(where)
         ids = prompt_ids(tokenizer, args.prompt)

@@ -20,6 +20,7 @@ __all__ = [
     "model_path",
     "non_negative",
     "number",
+    "open_device",
     "positive",
     "seed",
     "using",
@@ -130,6 +131,18 @@ def using(text: str | None):
         return kernels.use(kernels.current())
     found = load_kernels(text)
     return kernels.use(found if isinstance(found, str) else _telling(found, text))
+
+
+def open_device(name: str, kernel_set: str | None):
+    """The device that --device names. Raises ValueError where --kernels takes no arrays there, and for an unknown
+    name; RuntimeError where there is no such device.
+    """
+    from .. import kernels
+
+    place, serves = kernels.device(name), kernels.SERVES.get(kernel_set, kernels.DEVICES)
+    if name not in serves:
+        raise ValueError(f"--kernels {kernel_set} takes no array that lives on {name}: give --device {serves[0]}")
+    return place
 
 
 def _telling(module, text):

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from .. import __version__, kernels
 from ..practice import milestones
-from .options import above_zero, add_device, fraction, non_negative, number, positive, seed, using, writing
+from .options import above_zero, add_device, fraction, non_negative, number, open_device, positive, seed, using, writing
 from .screen import facts, files, new_console, next_commands, shown
 
 # flag -> (field of GPTConfig or TrainingConfig, type, help); the defaults are those of the two
@@ -63,6 +63,7 @@ def configure(parser):
         help="numpy, native, cuda, cuda-emulated, or FILE.py with kernels of yours (the fastest there is)",
     )
     add_device(parser)
+    parser.set_defaults(device=None)  # of a new run cpu, of a resumed one where it was
     parser.add_argument("--out", metavar="DIR", help="where checkpoints, log and loss curve go (out/train-1, -2, …)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or with the newest in out/")
 
@@ -70,7 +71,8 @@ def configure(parser):
 def run(args):
     console = new_console()
     with using(args.kernels), writing(args.out or "out"):
-        kernels.device(args.device)  # complains before anything is read
+        if not args.resume:
+            open_device(args.device or "cpu", args.kernels)  # complains before anything is read
         trainer = resumed(args, console) if args.resume else started(args, console)
         introduce(console, trainer)
         exercise, before = milestones.candidate(args.kernels), trainer.step
@@ -98,12 +100,13 @@ def started(args, console):
 
     sizes, training = given(args, SIZES), TrainingConfig(**given(args, TRAINING))
     context = GPTConfig(vocab_size=1, **sizes).context
-    about = {"text": None if args.text is None else str(Path(args.text).resolve())}
+    device = args.device or "cpu"
+    about = {"text": None if args.text is None else str(Path(args.text).resolve()), "device": device}
     folder = new_folder(args.out)
     text = read_text(args.text, context)
     tokenizer = new_tokenizer(args, text)
     trainer = assemble(text, tokenizer, training, recompute=args.recompute, sizes=sizes, folder=folder, console=console,
-                       device=args.device, keep_freed_memory=True, about=about)  # fmt: skip
+                       device=device, keep_freed_memory=True, about=about)  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     trainer.log.rewind(-1)  # what an earlier run left that never came to a checkpoint
     described = {
@@ -140,11 +143,17 @@ def resumed(args, console):
             training[field] = value
     if args.tokenizer or args.vocab:
         raise ValueError("--tokenizer and --vocab are those of the run: leave them out to resume")
+    device = args.device or about.get("device", "cpu")
+    try:
+        open_device(device, args.kernels)
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}; the run in {folder} goes on elsewhere with --device cpu") from None
+    about = {**about, "device": device}
     if info["step"] >= training["steps"]:
         raise ValueError(f"the run in {folder} is finished ({info['step']:,} steps): give more --steps to go on")
     text = read_text(args.text or about.get("text"), sizes["context"])
     trainer = assemble(text, load_tokenizer(checkpoint), TrainingConfig(**training), sizes=sizes, about=about,
-                       recompute=args.recompute, device=args.device, folder=folder, console=console,
+                       recompute=args.recompute, device=device, folder=folder, console=console,
                        keep_freed_memory=True)  # fmt: skip
     trainer.restore(checkpoint)
     console.print(Text(f"resuming {checkpoint.path} after step {trainer.step:,}"), soft_wrap=True)

@@ -15,15 +15,17 @@ never followed, and what depends on it is NaN, or is left out of a sum.
 
 from __future__ import annotations
 
-import ml_dtypes
+import math
+
 import numpy as np
 
+from . import checks as check
 from .devices import DEVICES, device_of, same_device
+from .precision import FLOATS
 from .quantized_weight import QuantizedWeight
 
 __all__ = ["ROUTINES", "FLOATS", "Unsupported"]
 
-FLOATS = frozenset(np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))
 ROUTINES = {}  # name -> its contract, in the order of this file
 
 
@@ -39,66 +41,6 @@ def routine(contract):
     return contract
 
 
-# ---------------------------------------------------------------- the checks
-
-
-def _floats(routine_name, **arrays):
-    """All are arrays of one float dtype; None is passed over."""
-    first = kind = None
-    for name, array in arrays.items():
-        if array is None:
-            continue
-        dtype = getattr(array, "dtype", None)
-        if dtype not in FLOATS:
-            raise TypeError(f"{routine_name}: {name} must be a float array, got {dtype or type(array).__name__}")
-        if first is None:
-            first = (name, dtype)
-        elif dtype != first[1]:
-            raise TypeError(f"{routine_name}: {name} is {dtype} but {first[0]} is {first[1]}; convert one with .to()")
-        if kind is None:
-            kind = type(array)
-        elif type(array) is not kind:
-            same_device(routine_name, *arrays.values())
-
-
-def _integers(routine_name, **arrays):
-    for name, array in arrays.items():
-        if getattr(getattr(array, "dtype", None), "kind", "") not in "iu":
-            kind = getattr(array, "dtype", type(array).__name__)
-            raise TypeError(f"{routine_name}: {name} must be an integer array, got {kind}")
-
-
-def _shape(routine_name, name, array, expected):
-    if tuple(array.shape) != tuple(expected):
-        raise ValueError(f"{routine_name}: {name} must have shape {tuple(expected)}, got {tuple(array.shape)}")
-
-
-def _rank(routine_name, name, array, least, most=None):
-    if array.ndim < least or (most is not None and array.ndim > most):
-        wanted = f"{least}" if most == least else f"at least {least}"
-        raise ValueError(f"{routine_name}: {name} must have {wanted} axes, got shape {tuple(array.shape)}")
-
-
-def _axis(routine_name, x, axis):
-    _rank(routine_name, "x", x, 1)
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"{routine_name}: axis {axis} is out of range for shape {tuple(x.shape)}")
-
-
-def _within(routine_name, name, values, low, high, except_for=None):
-    """Every integer lies in [low, high), as far as can be seen; the error shows the first that does not, and where."""
-    if device_of(values) != "cpu":
-        return
-    bad = (values < low) | (values >= high)
-    if except_for is not None:
-        bad &= values != except_for
-    if bad.any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise IndexError(
-            f"{routine_name}: {name}{list(where)} is {int(values[where])}, allowed are {low} to {high - 1}"
-        )
-
-
 # ---------------------------------------------------------------- matrix products
 
 
@@ -109,9 +51,9 @@ def matmul(a, b):
     a (..., M, K), b (..., K, N) float -> c (..., M, N).   c_mn = Σ_k a_mk b_kn
     Raises ValueError where K differs or the leading axes do not broadcast.
     """
-    _floats("matmul", a=a, b=b)
-    _rank("matmul", "a", a, 2)
-    _rank("matmul", "b", b, 2)
+    check.floats("matmul", a=a, b=b)
+    check.rank("matmul", "a", a, 2)
+    check.rank("matmul", "b", b, 2)
     if a.shape[-1] != b.shape[-2]:
         raise ValueError(
             f"matmul: a {tuple(a.shape)} has {a.shape[-1]} columns but b {tuple(b.shape)} has {b.shape[-2]} rows"
@@ -126,33 +68,41 @@ def matmul(a, b):
 
 
 @routine
-def linear(x, weight, bias=None):
-    """y = x weightᵀ + bias, the layout of a weight on disk.
+def linear(x, weight, bias=None, activation=None):
+    """y = f(x weightᵀ + bias), the layout of a weight on disk; f None, "relu", "gelu", "gelu_tanh" or "silu".
 
     x (..., K), weight (N, K), bias (N,) or None, float -> y (..., N).
     """
-    _floats("linear", x=x, weight=weight, bias=bias)
-    _rank("linear", "x", x, 1)
-    _rank("linear", "weight", weight, 2, 2)
+    check.floats("linear", x=x, weight=weight, bias=bias)
+    check.rank("linear", "x", x, 1)
+    check.rank("linear", "weight", weight, 2, 2)
     if x.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"linear: x {tuple(x.shape)} is {x.shape[-1]} wide but weight {tuple(weight.shape)} takes {weight.shape[1]}"
         )
     if bias is not None:
-        _shape("linear", "bias", bias, weight.shape[:1])
+        check.shape("linear", "bias", bias, weight.shape[:1])
+    _activation("linear", activation)
+
+
+def _activation(routine_name, activation):
+    if activation not in (None, "relu", "gelu", "gelu_tanh", "silu"):
+        raise ValueError(
+            f'{routine_name}: activation must be None, "relu", "gelu", "gelu_tanh" or "silu", got {activation!r}'
+        )
 
 
 @routine
 def linear_backward(dy, x, weight, needs=(True, True, True)):
-    """Gradients of `linear`; an entry is None where `needs` (dx, dweight, dbias) says that nobody wants it.
+    """Gradients of `linear`, activation None; an entry is None where `needs` (dx, dweight, dbias) says nobody wants it.
 
     dy (..., N), x (..., K), weight (N, K) -> dx (..., K), dweight (N, K), dbias (N,).
         dx = dy weight,   dweight = dyᵀ x,   dbias = Σ_rows dy
     """
-    _floats("linear_backward", dy=dy, x=x, weight=weight)
-    _rank("linear_backward", "weight", weight, 2, 2)
-    _shape("linear_backward", "x", x, (*x.shape[:-1], weight.shape[1]))
-    _shape("linear_backward", "dy", dy, (*x.shape[:-1], weight.shape[0]))
+    check.floats("linear_backward", dy=dy, x=x, weight=weight)
+    check.rank("linear_backward", "weight", weight, 2, 2)
+    check.shape("linear_backward", "x", x, (*x.shape[:-1], weight.shape[1]))
+    check.shape("linear_backward", "dy", dy, (*x.shape[:-1], weight.shape[0]))
 
 
 # ---------------------------------------------------------------- quantised and low-precision products
@@ -166,42 +116,42 @@ def quantize_rows(x, scale=None):
     clipped. Ties go to the even code. Always worked out in float32. A row with a NaN or an infinity has codes 0 and
     scale NaN, so that what is computed from it is NaN; a row of zeros, or of numbers so small that the scale would lie
     below 2⁻¹²⁶, has scale 0.
-    Raises ValueError for a scale that is not positive and finite.
+    Raises ValueError for a scale that is not finite or lies below 2⁻¹²⁶.
     """
-    _floats("quantize_rows", x=x)
-    _rank("quantize_rows", "x", x, 1)
-    _positive("quantize_rows", "scale", scale)
+    check.floats("quantize_rows", x=x)
+    check.rank("quantize_rows", "x", x, 1)
+    check.positive("quantize_rows", "scale", scale)
 
 
 @routine
 def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_scale=None):
-    """y = f(x Wᵀ + bias), W the numbers that a `QuantizedWeight` stands for, f None, "relu", "gelu" or "silu".
+    """y = f(x Wᵀ + bias), W the numbers that a `QuantizedWeight` stands for, f as in `linear`.
 
-    x (..., K) float, weight (N, K), bias (N,) of x's dtype or None -> y (..., N) of x's dtype, summed in float32.
+    x (..., K) float, weight (N, K), bias (N,) of x's dtype or None -> y (..., N) of x's dtype, summed in float32,
+    or in float64 where that is x's dtype.
     inputs="float": x as it is. inputs="int8": x rounded by `quantize_rows` (with `input_scale`, if given), the products
     of codes added up exactly as integers within each group of the weight; such sums are the same in every
     implementation. float16 and bfloat16 weights take inputs="float" only.
     Source: Jacob et al. 2018; document D1 §4.1a.
     """
     name = "quantized_gemm"
-    _floats(name, x=x, bias=bias)
-    _rank(name, "x", x, 1)
+    check.floats(name, x=x, bias=bias)
+    check.rank(name, "x", x, 1)
     if not isinstance(weight, QuantizedWeight):
         raise TypeError(f"{name}: weight must be a QuantizedWeight, got {type(weight).__name__}")
     if x.shape[-1] != weight.shape[1]:
         raise ValueError(f"{name}: x {tuple(x.shape)} is {x.shape[-1]} wide but weight {weight.shape} takes "
                          f"{weight.shape[1]}")  # fmt: skip
     if bias is not None:
-        _shape(name, "bias", bias, weight.shape[:1])
-    if activation not in (None, "relu", "gelu", "silu"):
-        raise ValueError(f'{name}: activation must be None, "relu", "gelu" or "silu", got {activation!r}')
+        check.shape(name, "bias", bias, weight.shape[:1])
+    _activation(name, activation)
     if inputs not in ("float", "int8"):
         raise ValueError(f'{name}: inputs must be "float" or "int8", got {inputs!r}')
     if inputs == "int8" and weight.format in ("float16", "bfloat16"):
         raise ValueError(f'{name}: a weight in {weight.format} takes inputs="float"')
     if input_scale is not None and inputs == "float":
         raise ValueError(f'{name}: input_scale is for inputs="int8"')
-    _positive(name, "input_scale", input_scale)
+    check.positive(name, "input_scale", input_scale)
 
 
 @routine
@@ -209,39 +159,38 @@ def matmul_bfloat16(a, b):
     """`matmul` of a and b rounded to bfloat16, added up in float32: half the bytes, and on processors that have the
     instruction twice the products. a (..., M, K), b (..., K, N) float -> c (..., M, N) of their dtype.
 
-    Numbers below 2⁻¹²⁶ may count as 0.
+    The order and the rounding of the additions are the processor's own, so the last bits differ between processors;
+    numbers below 2⁻¹²⁶ may count as 0.
     """
     matmul(a, b)
-
-
-def _positive(routine_name, name, number):
-    if number is not None and not 0 < float(np.float32(number)) < np.inf:
-        raise ValueError(f"{routine_name}: {name} must be positive and finite, got {number}")
 
 
 # ---------------------------------------------------------------- attention
 
 
-def _attention(name, q, k, v, *, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None):
-    _floats(name, q=q, k=k, v=v, mask=mask, slopes=slopes)
+def _attention(name, q, k, v, *, scale, causal=False, window=None, offset=None, mask=None, slopes=None, spans=None):
+    check.floats(name, q=q, k=k, v=v, mask=mask, slopes=slopes)
     for label, array in (("q", q), ("k", k)) + ((("v", v),) if v is not None else ()):
         if array.ndim != 4:
             raise ValueError(f"{name}: {label} must be (B, H, T, d), got shape {tuple(array.shape)}")
     B, H, Tq, d = q.shape
     G, Tk = k.shape[1:3]
-    _shape(name, "k", k, (B, G, Tk, d))
+    check.shape(name, "k", k, (B, G, Tk, d))
     _groups(name, H, G)
     if v is not None:
-        _shape(name, "v", v, (B, G, Tk, v.shape[3]))
+        check.shape(name, "v", v, (B, G, Tk, v.shape[3]))
     if mask is not None:
         scores = (B, H, Tq, Tk)
         if mask.ndim > 4 or any(m not in (1, s) for m, s in zip(mask.shape[::-1], scores[::-1])):
             raise ValueError(f"{name}: mask {tuple(mask.shape)} does not broadcast to the scores {scores}")
+    _scale(name, scale)
+    if not isinstance(causal, (bool, np.bool_)):
+        raise TypeError(f"{name}: causal must be True or False, got {causal!r}")
     _window(name, window)
     if offset is not None:
-        _whole(name, "offset", offset, -(2**31), 2**31)
+        check.whole(name, "offset", offset, -(2**31), 2**31)
     if slopes is not None:
-        _shape(name, "slopes", slopes, (H,))
+        check.shape(name, "slopes", slopes, (H,))
     if spans is not None:
         if getattr(spans, "dtype", None) != np.int64:
             raise TypeError(
@@ -249,7 +198,8 @@ def _attention(name, q, k, v, *, causal=False, window=None, offset=None, mask=No
             )
         if spans.ndim != 3 or spans.shape[0] not in (1, B) or spans.shape[1:] != (Tq, 2):
             raise ValueError(f"{name}: spans must have shape (1 or {B}, {Tq}, 2), got {tuple(spans.shape)}")
-        if bool((spans[:, 1:] < spans[:, :-1]).any()):
+        same_device(name, q, spans)
+        if device_of(spans) == "cpu" and bool((spans[:, 1:] < spans[:, :-1]).any()):
             raise ValueError(f"{name}: spans must not decrease from one query to the next")
 
 
@@ -258,16 +208,15 @@ def _groups(name, heads, groups):
         raise ValueError(f"{name}: {groups} key/value heads do not divide {heads} query heads")
 
 
-def _whole(name, argument, value, low, high):
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"{name}: {argument} must be an integer, got {type(value).__name__}")
-    if not low <= value <= high:
-        raise ValueError(f"{name}: {argument} must lie in {low}..{high}, got {value}")
+def _scale(name, scale):
+    check.number(name, "scale", scale)
+    if not math.isfinite(scale):
+        raise ValueError(f"{name}: scale must be finite, got {scale}")
 
 
 def _window(name, window):
     if window is not None:
-        _whole(name, "window", window, 1, 2**31)
+        check.whole(name, "window", window, 1, 2**31)
 
 
 @routine
@@ -297,8 +246,9 @@ def attention_forward(
     (grouped heads); Beltagy et al. 2020 (sliding window).
     """
     _attention(
-        "attention_forward", q, k, v, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans
-    )
+        "attention_forward",
+        q, k, v, scale=scale, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans,
+    )  # fmt: skip
 
 
 @routine
@@ -315,12 +265,12 @@ def attention_backward(
     """
     _attention(
         "attention_backward",
-        q, k, v, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans,
+        q, k, v, scale=scale, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans,
     )  # fmt: skip
-    _floats("attention_backward", q=q, do=do, o=o, lse=lse)
-    _shape("attention_backward", "o", o, (*q.shape[:3], v.shape[3]))
-    _shape("attention_backward", "do", do, o.shape)
-    _shape("attention_backward", "lse", lse, q.shape[:3])
+    check.floats("attention_backward", q=q, do=do, o=o, lse=lse)
+    check.shape("attention_backward", "o", o, (*q.shape[:3], v.shape[3]))
+    check.shape("attention_backward", "do", do, o.shape)
+    check.shape("attention_backward", "lse", lse, q.shape[:3])
 
 
 @routine
@@ -334,14 +284,18 @@ def attention_probabilities(
     -> p (B, h, r, Tk), or (B, H, Tq, Tk).
     """
     name = "attention_probabilities"
-    _attention(name, q, k, None, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans)
-    _floats(name, q=q, lse=lse)
-    _shape(name, "lse", lse, q.shape[:3])
+    _attention(
+        name,
+        q, k, None, scale=scale, causal=causal, window=window, offset=offset, mask=mask, slopes=slopes, spans=spans,
+    )  # fmt: skip
+    check.floats(name, q=q, lse=lse)
+    check.shape(name, "lse", lse, q.shape[:3])
     for label, chosen, limit in (("heads", heads, q.shape[1]), ("rows", rows, q.shape[2])):
         if chosen is not None:
-            _integers(name, **{label: chosen})
-            _rank(name, label, chosen, 1, 1)
-            _within(name, label, chosen, 0, limit)
+            check.integers(name, **{label: chosen})
+            same_device(name, q, chosen)
+            check.rank(name, label, chosen, 1, 1)
+            check.within(name, label, chosen, 0, limit)
 
 
 @routine
@@ -355,28 +309,31 @@ def paged_attention_forward(q, keys, values, table, lengths, *, scale, window=No
     Source: Kwon et al. 2023 (PagedAttention).
     """
     name = "paged_attention_forward"
-    _floats(name, q=q, keys=keys, values=values, slopes=slopes)
-    _integers(name, table=table, lengths=lengths)
+    check.floats(name, q=q, keys=keys, values=values, slopes=slopes)
+    check.integers(name, table=table, lengths=lengths)
+    same_device(name, q, table, lengths)
     for label, array in (("q", q), ("keys", keys), ("values", values)):
-        _rank(name, label, array, 4, 4)
-    _rank(name, "table", table, 2, 2)
+        check.rank(name, label, array, 4, 4)
+    check.rank(name, "table", table, 2, 2)
     P, G, page = keys.shape[:3]
     B, H = q.shape[:2]
-    _shape(name, "keys", keys, (P, G, page, q.shape[3]))
-    _shape(name, "values", values, (P, G, page, values.shape[3]))
+    check.shape(name, "keys", keys, (P, G, page, q.shape[3]))
+    check.shape(name, "values", values, (P, G, page, values.shape[3]))
     _groups(name, H, G)
-    _shape(name, "table", table, (B, table.shape[1]))
-    _shape(name, "lengths", lengths, (B,))
+    check.shape(name, "table", table, (B, table.shape[1]))
+    check.shape(name, "lengths", lengths, (B,))
     if page == 0:
         raise ValueError(f"{name}: a page must hold at least one token, got keys of shape {tuple(keys.shape)}")
-    _within(name, "lengths", lengths, 0, table.shape[1] * page + 1)
-    used = np.arange(table.shape[1], like=table) * page < lengths[:, None]
-    _within(name, "table", np.where(used, table, 0), 0, max(P, 1))
-    if P == 0 and used.any():
-        raise IndexError(f"{name}: table names pages but there are none")
+    check.within(name, "lengths", lengths, 0, table.shape[1] * page + 1)
+    if device_of(table) == "cpu":
+        used = np.arange(table.shape[1]) * page < np.asarray(lengths)[:, None]
+        check.within(name, "table", np.where(used, np.asarray(table), 0), 0, max(P, 1))
+        if P == 0 and used.any():
+            raise IndexError(f"{name}: table names pages but there are none")
+    _scale(name, scale)
     _window(name, window)
     if slopes is not None:
-        _shape(name, "slopes", slopes, (H,))
+        check.shape(name, "slopes", slopes, (H,))
 
 
 # ---------------------------------------------------------------- softmax
@@ -385,31 +342,31 @@ def paged_attention_forward(q, keys, values, table, lengths, *, scale, window=No
 @routine
 def softmax(x, axis):
     """y_i = exp(x_i - max x) / Σ_j exp(x_j - max x) along `axis`; NaN if a row is all -inf. x (..., n) -> y alike."""
-    _floats("softmax", x=x)
-    _axis("softmax", x, axis)
+    check.floats("softmax", x=x)
+    check.axis("softmax", x, axis)
 
 
 @routine
 def softmax_backward(dy, y, axis):
     """dx_i = y_i (dy_i - Σ_j dy_j y_j), y the output of `softmax`."""
-    _floats("softmax_backward", dy=dy, y=y)
-    _axis("softmax_backward", y, axis)
-    _shape("softmax_backward", "dy", dy, y.shape)
+    check.floats("softmax_backward", dy=dy, y=y)
+    check.axis("softmax_backward", y, axis)
+    check.shape("softmax_backward", "dy", dy, y.shape)
 
 
 @routine
 def log_softmax(x, axis):
     """y_i = x_i - max x - log Σ_j exp(x_j - max x) along `axis`. x (..., n) -> y alike."""
-    _floats("log_softmax", x=x)
-    _axis("log_softmax", x, axis)
+    check.floats("log_softmax", x=x)
+    check.axis("log_softmax", x, axis)
 
 
 @routine
 def log_softmax_backward(dy, y, axis):
     """dx_i = dy_i - exp(y_i) Σ_j dy_j, y the output of `log_softmax`."""
-    _floats("log_softmax_backward", dy=dy, y=y)
-    _axis("log_softmax_backward", y, axis)
-    _shape("log_softmax_backward", "dy", dy, y.shape)
+    check.floats("log_softmax_backward", dy=dy, y=y)
+    check.axis("log_softmax_backward", y, axis)
+    check.shape("log_softmax_backward", "dy", dy, y.shape)
 
 
 # ---------------------------------------------------------------- normalisation
@@ -418,10 +375,10 @@ def log_softmax_backward(dy, y, axis):
 def _norm(name, x, weight, bias=None):
     if weight is None:
         raise TypeError(f"{name}: weight must be a float array, got None")
-    _rank(name, "x", x, 1)
+    check.rank(name, "x", x, 1)
     for label, array in (("weight", weight), ("bias", bias)):
         if array is not None:
-            _shape(name, label, array, x.shape[-1:])
+            check.shape(name, label, array, x.shape[-1:])
 
 
 @routine
@@ -430,7 +387,7 @@ def layer_norm_forward(x, weight, bias, eps):
 
     x (..., D), weight (D,), bias (D,) or None -> y (..., D), mean (...), rstd (...).   Source: Ba et al. 2016.
     """
-    _floats("layer_norm_forward", x=x, weight=weight, bias=bias)
+    check.floats("layer_norm_forward", x=x, weight=weight, bias=bias)
     _norm("layer_norm_forward", x, weight, bias)
 
 
@@ -440,11 +397,11 @@ def layer_norm_backward(dy, x, weight, mean, rstd):
         dx = rstd (g - mean_D(g) - h mean_D(g h)),   dweight = Σ_rows dy h,   dbias = Σ_rows dy
     -> dx (..., D), dweight (D,), dbias (D,).
     """
-    _floats("layer_norm_backward", dy=dy, x=x, weight=weight, mean=mean, rstd=rstd)
+    check.floats("layer_norm_backward", dy=dy, x=x, weight=weight, mean=mean, rstd=rstd)
     _norm("layer_norm_backward", x, weight)
-    _shape("layer_norm_backward", "dy", dy, x.shape)
-    _shape("layer_norm_backward", "mean", mean, x.shape[:-1])
-    _shape("layer_norm_backward", "rstd", rstd, x.shape[:-1])
+    check.shape("layer_norm_backward", "dy", dy, x.shape)
+    check.shape("layer_norm_backward", "mean", mean, x.shape[:-1])
+    check.shape("layer_norm_backward", "rstd", rstd, x.shape[:-1])
 
 
 @routine
@@ -453,7 +410,7 @@ def rms_norm_forward(x, weight, eps):
 
     Source: Zhang & Sennrich 2019.
     """
-    _floats("rms_norm_forward", x=x, weight=weight)
+    check.floats("rms_norm_forward", x=x, weight=weight)
     _norm("rms_norm_forward", x, weight)
 
 
@@ -463,10 +420,10 @@ def rms_norm_backward(dy, x, weight, rstd):
 
     -> dx (..., D), dweight (D,).
     """
-    _floats("rms_norm_backward", dy=dy, x=x, weight=weight, rstd=rstd)
+    check.floats("rms_norm_backward", dy=dy, x=x, weight=weight, rstd=rstd)
     _norm("rms_norm_backward", x, weight)
-    _shape("rms_norm_backward", "dy", dy, x.shape)
-    _shape("rms_norm_backward", "rstd", rstd, x.shape[:-1])
+    check.shape("rms_norm_backward", "dy", dy, x.shape)
+    check.shape("rms_norm_backward", "rstd", rstd, x.shape[:-1])
 
 
 # ---------------------------------------------------------------- activations
@@ -483,29 +440,29 @@ def gelu(x, approximate):
 
     x any shape -> y alike.   Source: Hendrycks & Gimpel 2016.
     """
-    _floats("gelu", x=x)
+    check.floats("gelu", x=x)
     _gelu("gelu", approximate)
 
 
 @routine
 def gelu_backward(dy, x, approximate):
     """ "none": dx = dy (Φ(x) + x φ(x)), φ(x) = exp(-x²/2)/√(2π); "tanh": the derivative of that formula."""
-    _floats("gelu_backward", dy=dy, x=x)
+    check.floats("gelu_backward", dy=dy, x=x)
     _gelu("gelu_backward", approximate)
-    _shape("gelu_backward", "dy", dy, x.shape)
+    check.shape("gelu_backward", "dy", dy, x.shape)
 
 
 @routine
 def silu(x):
     """y = x σ(x), σ(x) = 1/(1 + exp(-x)); no overflow at any x. x any shape -> y alike."""
-    _floats("silu", x=x)
+    check.floats("silu", x=x)
 
 
 @routine
 def silu_backward(dy, x):
     """dx = dy σ(x) (1 + x (1 - σ(x)))."""
-    _floats("silu_backward", dy=dy, x=x)
-    _shape("silu_backward", "dy", dy, x.shape)
+    check.floats("silu_backward", dy=dy, x=x)
+    check.shape("silu_backward", "dy", dy, x.shape)
 
 
 # ---------------------------------------------------------------- top-k sparse activation
@@ -519,8 +476,8 @@ def topk_activation(x, k, by="value"):
     |x_i|. Of equal ones the first are kept; -0 equals 0; NaN counts as larger than all.
     Source: Makhzani & Frey 2013 (k-sparse); document D1 §4.1.
     """
-    _floats("topk_activation", x=x)
-    _rank("topk_activation", "x", x, 1)
+    check.floats("topk_activation", x=x)
+    check.rank("topk_activation", "x", x, 1)
     if isinstance(k, bool) or not hasattr(k, "__index__"):
         raise TypeError(f"topk_activation: k must be an integer, got {k!r}")
     if not 1 <= k <= x.shape[-1]:
@@ -531,13 +488,14 @@ def topk_activation(x, k, by="value"):
 
 def _gathered(name, weight, indices, **left):
     ((label, array),) = left.items()
-    _floats(name, **left, weight=weight)
-    _integers(name, indices=indices)
+    check.floats(name, **left, weight=weight)
+    check.integers(name, indices=indices)
+    same_device(name, array, indices)
     for which, matrix in ((label, array), ("weight", weight), ("indices", indices)):
-        _rank(name, which, matrix, 2, 2)
+        check.rank(name, which, matrix, 2, 2)
     if indices.shape[0] != 1:
-        _shape(name, "indices", indices, (array.shape[0], indices.shape[1]))
-    _within(name, "indices", indices, 0, weight.shape[0])
+        check.shape(name, "indices", indices, (array.shape[0], indices.shape[1]))
+    check.within(name, "indices", indices, 0, weight.shape[0])
 
 
 @routine
@@ -548,7 +506,7 @@ def gathered_linear(x, weight, indices):
     indices are the fastest.
     """
     _gathered("gathered_linear", weight, indices, x=x)
-    _shape("gathered_linear", "x", x, (x.shape[0], weight.shape[1]))
+    check.shape("gathered_linear", "x", x, (x.shape[0], weight.shape[1]))
 
 
 @routine
@@ -558,21 +516,21 @@ def gathered_sum(a, weight, indices):
     a (N, k), weight (M, D), indices (N, k) or (1, k) integer in 0..M-1 -> y (N, D).
     """
     _gathered("gathered_sum", weight, indices, a=a)
-    _shape("gathered_sum", "a", a, (a.shape[0], indices.shape[1]))
+    check.shape("gathered_sum", "a", a, (a.shape[0], indices.shape[1]))
 
 
 # ---------------------------------------------------------------- loss
 
 
 def _cross_entropy(name, logits, targets, ignore_index, label_smoothing):
-    _floats(name, logits=logits)
-    _rank(name, "logits", logits, 2, 2)
-    _integers(name, targets=targets)
+    check.floats(name, logits=logits)
+    check.rank(name, "logits", logits, 2, 2)
+    check.integers(name, targets=targets)
     same_device(name, logits, targets)
-    _shape(name, "targets", targets, logits.shape[:1])
+    check.shape(name, "targets", targets, logits.shape[:1])
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"{name}: label_smoothing must lie in [0, 1], got {label_smoothing}")
-    _within(name, "targets", targets, 0, logits.shape[1], except_for=ignore_index)
+    check.within(name, "targets", targets, 0, logits.shape[1], except_for=ignore_index)
 
 
 @routine
@@ -592,9 +550,9 @@ def cross_entropy_backward(dlosses, logits, targets, lse, ignore_index=-100, lab
     dlosses (N,), logits (N, V), targets (N,), lse (N,) -> dlogits (N, V).
     """
     _cross_entropy("cross_entropy_backward", logits, targets, ignore_index, label_smoothing)
-    _floats("cross_entropy_backward", logits=logits, dlosses=dlosses, lse=lse)
-    _shape("cross_entropy_backward", "dlosses", dlosses, logits.shape[:1])
-    _shape("cross_entropy_backward", "lse", lse, logits.shape[:1])
+    check.floats("cross_entropy_backward", logits=logits, dlosses=dlosses, lse=lse)
+    check.shape("cross_entropy_backward", "dlosses", dlosses, logits.shape[:1])
+    check.shape("cross_entropy_backward", "lse", lse, logits.shape[:1])
 
 
 # ---------------------------------------------------------------- embedding, dropout, random bits
@@ -606,12 +564,12 @@ def embedding_backward(dy, indices, rows):
 
     dy (..., D) float, indices (...) integer in 0..rows-1 -> dweight (rows, D).
     """
-    _floats("embedding_backward", dy=dy)
-    _integers("embedding_backward", indices=indices)
+    check.floats("embedding_backward", dy=dy)
+    check.integers("embedding_backward", indices=indices)
     same_device("embedding_backward", dy, indices)
-    _rank("embedding_backward", "dy", dy, 1)
-    _shape("embedding_backward", "dy", dy, (*indices.shape, dy.shape[-1]))
-    _within("embedding_backward", "indices", indices, 0, rows)
+    check.rank("embedding_backward", "dy", dy, 1)
+    check.shape("embedding_backward", "dy", dy, (*indices.shape, dy.shape[-1]))
+    check.within("embedding_backward", "indices", indices, 0, rows)
 
 
 @routine
@@ -620,7 +578,7 @@ def dropout(x, p, key, offset):
 
     Linear in x, hence its own backward with the same key and offset. x any shape -> y alike; 0 <= p < 1.
     """
-    _floats("dropout", x=x)
+    check.floats("dropout", x=x)
     if not 0.0 <= p < 1.0:
         raise ValueError(f"dropout: p must lie in [0, 1), got {p}")
 
@@ -652,9 +610,9 @@ def adamw_step(parameter, gradient, m, v, *, step, lr, beta1, beta2, eps, weight
 
     step counts from 1.   Source: Loshchilov & Hutter 2019.
     """
-    _floats("adamw_step", parameter=parameter, gradient=gradient, m=m, v=v)
+    check.floats("adamw_step", parameter=parameter, gradient=gradient, m=m, v=v)
     for name, array in (("gradient", gradient), ("m", m), ("v", v)):
-        _shape("adamw_step", name, array, parameter.shape)
+        check.shape("adamw_step", name, array, parameter.shape)
     for name, array in (("parameter", parameter), ("m", m), ("v", v)):
         if not (array.flags.c_contiguous and getattr(array.flags, "writeable", True)):
             raise ValueError(f"adamw_step: {name} is updated in place and must be C-contiguous and writeable")
@@ -665,4 +623,4 @@ def adamw_step(parameter, gradient, m, v, *, step, lr, beta1, beta2, eps, weight
 @routine
 def squared_norm(x):
     """Σ x_i² summed in float64: a Python float, or on a GPU an array () there, which nobody waits for. x any shape."""
-    _floats("squared_norm", x=x)
+    check.floats("squared_norm", x=x)

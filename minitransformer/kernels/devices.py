@@ -54,7 +54,11 @@ def device(name: str | Device) -> Device:
 
     Raises ValueError for an unknown name, RuntimeError, with what would help, where there is no such device.
     """
-    return name if isinstance(name, Device) else _opened(name)
+    if isinstance(name, Device):
+        return name
+    if not isinstance(name, str) or name not in DEVICES:
+        raise ValueError(f"no device named {name!r}; known are {', '.join(DEVICES)}")
+    return _opened(name)
 
 
 def names_a_device(target) -> bool:
@@ -64,8 +68,6 @@ def names_a_device(target) -> bool:
 
 @functools.cache
 def _opened(name):
-    if name not in DEVICES:
-        raise ValueError(f"no device named {name!r}; known are {', '.join(DEVICES)}")
     if name == "cuda":
         reason = no_gpu()
         if reason:

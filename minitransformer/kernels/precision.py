@@ -7,6 +7,7 @@ import numpy as np
 
 from .devices import xp
 
+FLOATS = frozenset(np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))
 HALVES = frozenset(np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16))
 
 

@@ -31,12 +31,14 @@ Source: document D1 §4.1a; ggml's block formats.
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
+
+from .devices import fetch
+from .precision import FLOATS
 
 __all__ = ["FORMATS", "QuantizedWeight"]
 
@@ -121,19 +123,20 @@ class QuantizedWeight:
         """The nearest codes to a float weight (N, K). The scales follow the largest |w| of a group, in int4_zero and
         q4_1 the distance from its smallest to its largest w.
 
-        Raises ValueError for NaN or infinity, and where a scale is too large for float16.
+        The codes are found on the CPU, where the bytes then lie: a weight on a device is waited for and copied here.
+        Raises ValueError for NaN or infinity, and where a scale (or a number of 16 bits) is too large for its dtype.
         """
-        weight = np.asarray(weight)
-        if weight.ndim != 2 or weight.dtype.kind not in "fV":
+        weight = np.asarray(fetch(weight))
+        if weight.ndim != 2 or weight.dtype not in FLOATS:
             raise TypeError(f"quantize: weight must be a float array (N, K), got {weight.dtype}{list(weight.shape)}")
         group = _group(format, weight.shape[1], group)
-        weight = np.ascontiguousarray(weight, np.float32)
         if not np.isfinite(weight).all():
             raise ValueError("quantize: weight has entries that are NaN or infinite")
         empty = np.zeros(math.prod(_row_blocks(format, weight.shape, group)), np.uint8)
         made = cls(format, weight.shape, empty, group)
         blocks = made.view()
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            weight = np.ascontiguousarray(weight, np.float32)
             if format in HALVES:
                 blocks["values"][:, 0] = weight.astype(HALVES[format]).view(np.uint16)
                 finite = np.isfinite(made.dequantize()).all()
@@ -142,7 +145,9 @@ class QuantizedWeight:
                 stored = {"scale", "minimum"} & set(blocks.dtype.names)
                 finite = all(np.isfinite(blocks[name]).all() for name in stored)
         if not finite:
-            raise ValueError(f"quantize: weight is too large for {format}, whose scales end at 65504 (float16)")
+            dtype = np.dtype(np.float32) if format == "int8" else HALVES.get(format, HALVES["float16"])
+            what = f"{'numbers' if format in HALVES else 'scales'} end at {float(ml_dtypes.finfo(dtype).max):.5g}"
+            raise ValueError(f"quantize: weight is too large for {format}, whose {what} ({dtype})")
         return made
 
     @classmethod
@@ -159,8 +164,13 @@ class QuantizedWeight:
             raise TypeError(f"from_gguf: data must be contiguous bytes ({error})") from None
         return cls(format, shape, data)
 
-    @functools.cached_property
-    def _decoded(self):
+    def decode(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """integers int8 (N, groups, group), scales float32 (N, groups), minima likewise or None, of an integer format:
+
+        w = scale · integer + minimum, with the zero taken off the integer already.
+        """
+        if self.format in HALVES:
+            raise ValueError(f"decode: {self.format} has no integer codes; dequantize() gives its numbers")
         blocks = self.rows().view()
         codes = blocks["codes"]
         if FORMATS[self.format][0] == 4:
@@ -171,15 +181,6 @@ class QuantizedWeight:
             integers -= blocks["zero"].astype(np.int8)[..., None]
         minima = blocks["minimum"].astype(np.float32) if self.format == "q4_1" else None
         return integers, blocks["scale"].astype(np.float32), minima
-
-    def decode(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """integers int8 (N, groups, group), scales float32 (N, groups), minima likewise or None, of an integer format:
-
-        w = scale · integer + minimum, with the zero taken off the integer already.
-        """
-        if self.format in HALVES:
-            raise ValueError(f"decode: {self.format} has no integer codes; dequantize() gives its numbers")
-        return self._decoded
 
     def dequantize(self, dtype=np.float32) -> np.ndarray:
         """The numbers (N, K), worked out in float32 at least. Scales that are NaN or infinite give NaN."""
@@ -212,11 +213,9 @@ class QuantizedWeight:
     # ------------------------------------------------------------ layouts
 
     def panels(self) -> QuantizedWeight:
-        """The same weight with its bytes in panels, which the C++ kernels stream fastest. Made once and kept."""
-        return self if self.layout == "panels" else self._panels
-
-    @functools.cached_property
-    def _panels(self):
+        """The same weight with its bytes in panels, which the C++ kernels stream fastest; rows are copied."""
+        if self.layout == "panels":
+            return self
         count, groups = -(-self.shape[0] // PANEL), self._blocks()[0][1]
         padded = -(-self.group // 32) * 32 if self.format == "int8" else self.group
         size = count * groups * _block(self.format, padded, "panels").itemsize
@@ -239,10 +238,8 @@ class QuantizedWeight:
 
     def rows(self) -> QuantizedWeight:
         """The same weight with its bytes in rows: what `panels()` did, undone."""
-        return self if self.layout == "rows" else self._rows
-
-    @functools.cached_property
-    def _rows(self):
+        if self.layout == "rows":
+            return self
         N, _ = self.shape
         size = math.prod(_row_blocks(self.format, self.shape, self.group))
         made = QuantizedWeight(self.format, self.shape, np.zeros(size, np.uint8), self.group)
@@ -300,8 +297,10 @@ def _shape(shape):
 
 def _group(format, K, group):
     """The group that is meant, if format and K allow it."""
-    if format not in FORMATS:
+    if format not in tuple(FORMATS):
         raise ValueError(f"QuantizedWeight: format must be one of {', '.join(FORMATS)}, got {format!r}")
+    if group is not None and not isinstance(group, (int, np.integer)):
+        raise TypeError(f"QuantizedWeight: group must be an integer, got {group!r}")
     allowed = FORMATS[format][1]
     if allowed is None:
         if group not in (None, K):

@@ -44,7 +44,7 @@ class RecurrentLMConfig:
 
     def __post_init__(self):
         check_size("RecurrentLM", vocab_size=self.vocab_size, layers=self.layers, width=self.width)
-        if self.cell not in CELLS:
+        if self.cell not in tuple(CELLS):
             near = difflib.get_close_matches(str(self.cell).lower(), CELLS, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(map(repr, CELLS))}"
             raise ValueError(f"RecurrentLM: there is no cell {self.cell!r}; {hint}")

@@ -12,7 +12,7 @@ from ..random import Generator
 from ..tensor import Tensor
 from .initialization import xavier_uniform
 from .linear import Linear
-from .module import Module, check_size
+from .module import Buffer, Module, check_size
 from .paged_cache import PagedLayer
 from .recording import Recording
 
@@ -64,11 +64,12 @@ class MultiHeadAttention(Module):
         if heads % groups:
             raise ValueError(f"MultiHeadAttention: {groups} key/value heads do not divide {heads} heads")
         self.heads, self.key_value_heads, self.head_width = heads, groups, width // heads
-        self.causal, self.window, self.slopes = causal, window, alibi_slopes(heads) if alibi else None
+        self.causal, self.window = causal, window
         sizes = [width, groups * self.head_width, groups * self.head_width]
         self.rotary = rotary
         self.qkv = Linear(width, sum(sizes), bias, generator=generator, init=_each(init, sizes))
         self.output = Linear(width, width, bias, generator=generator, init=output_init or init)
+        self.slopes = Buffer(alibi_slopes(heads), dtype=self.qkv.weight.dtype) if alibi else None
         self.head_mask: Tensor | None = None
 
     def forward(self, x, cache=None, capture=False):
@@ -115,7 +116,7 @@ class MultiHeadAttention(Module):
         if self.window is not None:
             options["window"] = self.window
         if self.slopes is not None:
-            options["slopes"] = self.slopes.astype(q.dtype)
+            options["slopes"] = self.slopes.data.astype(q.dtype, copy=False)
         _, lse = kernels.attention_forward(q, k, v, **options)
         return kernels.attention_probabilities(q, k, lse, heads=heads, rows=rows, **options)
 
@@ -129,7 +130,7 @@ class MultiHeadAttention(Module):
 def _past(cache):
     """How many tokens stand before those at hand: an integer, or one for each row (B,)."""
     if isinstance(cache, PagedLayer):
-        return cache.lengths - cache.tokens
+        return cache.batch.lengths - cache.batch.tokens
     return 0 if cache is None else cache.length
 
 

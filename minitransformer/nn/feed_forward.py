@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..ops.activation import gelu
 from ..random import Generator
 from .initialization import xavier_uniform
 from .linear import Linear
@@ -27,4 +26,4 @@ class FeedForward(Module):
         self.down = Linear(hidden, width, bias, generator=generator, init=output_init or init)
 
     def forward(self, x):
-        return self.down(gelu(self.up(x), approximate="tanh"))
+        return self.down(self.up(x, activation="gelu_tanh"))

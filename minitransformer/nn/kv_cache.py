@@ -46,8 +46,8 @@ class LayerCache:
         T, end = key.shape[2], self.length + key.shape[2]
         if tuple(key.shape) != (B, G, T, d) or value.shape != key.shape:
             raise ValueError(f"KV cache: made for shapes ({B}, {G}, T, {d}), got {key.shape} and {value.shape}")
-        if key.dtype != self.keys.dtype:
-            raise TypeError(f"KV cache: made for {self.keys.dtype}, got {key.dtype}")
+        if key.dtype != self.keys.dtype or value.dtype != self.keys.dtype:
+            raise TypeError(f"KV cache: made for {self.keys.dtype}, got {key.dtype} and {value.dtype}")
         same_device("KV cache", self.keys, key, value)
         if end > capacity:
             raise ValueError(f"KV cache: {self.length} of {capacity} positions are filled, {T} more do not fit")

@@ -13,7 +13,7 @@ __all__ = ["Linear"]
 class Linear(Module):
     """y = x Wᵀ + b:   x (..., in_features) -> y (..., out_features),   W (out_features, in_features).
 
-    init(shape, generator) makes the weight; the bias starts at 0.
+    init(shape, generator) makes the weight; the bias starts at 0. layer(x, activation="gelu") is f(y): see `linear`.
     """
 
     def __init__(
@@ -24,8 +24,8 @@ class Linear(Module):
         self.weight = Parameter(init((out_features, in_features), generator))
         self.bias = Parameter(zeros(out_features)) if bias else None
 
-    def forward(self, x):
-        return linear(x, self.weight, self.bias)
+    def forward(self, x, activation=None):
+        return linear(x, self.weight, self.bias, activation)
 
     def extra_repr(self):
         return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")

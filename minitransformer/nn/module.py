@@ -117,7 +117,8 @@ class Module:
         """Copy arrays (or tensors) into the parameters and buffers of the same names; dtypes here stay as they are.
 
         Returns the names (missing, unexpected), which `strict` does not allow. Raises, in one line and before anything
-        is changed, ValueError for those and for entries of another shape, TypeError for integers in place of floats.
+        is changed, ValueError for those and for entries of another shape, TypeError for integers in place of floats or
+        of another dtype than here.
         """
         own = dict(self.named_state())
         arrays = {name: plain(value) for name, value in state.items()}
@@ -131,8 +132,9 @@ class Module:
         if faults:
             raise ValueError(f"this state does not fit {type(self).__name__}: {'; '.join(faults)}")
         for name in shared:
-            if (own[name].dtype in FLOATS) != (arrays[name].dtype in FLOATS):
-                raise TypeError(f"{name} must be {own[name].dtype}, in this state it is {arrays[name].dtype}")
+            here, there = own[name].dtype, arrays[name].dtype
+            if here != there and not (here in FLOATS and there in FLOATS):
+                raise TypeError(f"{name} must be {here}, in this state it is {there}")
         with no_grad():
             for name in shared:
                 own[name].copy_(device(own[name].device).put(arrays[name].astype(own[name].dtype)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..graph import xp
 from ..ops.activation import sigmoid, tanh
 from ..ops.shape import cat
 from ..random import Generator
@@ -57,7 +58,8 @@ class Recurrent(Module):
         raise NotImplementedError(f"{type(self).__name__} does not define step")
 
     def initial_state(self, batch: int) -> tuple[Tensor, ...]:
-        zeros = np.zeros((batch, 1, self.width), self.hidden.weight.dtype)
+        weight = self.hidden.weight
+        zeros = xp(weight.data).zeros((batch, 1, self.width), weight.dtype)
         return tuple([Tensor(zeros) for _ in self.state_names])
 
     def _check(self, x):

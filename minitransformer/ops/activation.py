@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 from .. import kernels
 from ..function import ElementWise, xp
+from ..graph import is_grad_enabled
 from ..tensor import Tensor
 
 __all__ = ["gelu", "relu", "sigmoid", "silu", "softplus", "tanh"]
@@ -131,3 +134,19 @@ def silu(x) -> Tensor:
 def softplus(x) -> Tensor:
     """ln(1 + exp x), a smooth ReLU."""
     return Softplus.apply(x)
+
+
+BY_NAME = {"relu": relu, "gelu": gelu, "gelu_tanh": functools.partial(gelu, approximate="tanh"), "silu": silu}
+
+
+def ended_by(activation, product, *inputs) -> Tensor:
+    """f(product): the kernel ends with f where nobody differentiates; else f is a node of its own, whose gradient needs
+    the input that a fused one would not have kept. product(name of f, or None) runs the op on `inputs`.
+    """
+    if activation is not None and activation not in tuple(BY_NAME):
+        names = ", ".join(f'"{name}"' for name in BY_NAME)
+        raise ValueError(f"activation must be None or one of {names}, got {activation!r}")
+    differentiated = is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs)
+    if activation is None or not differentiated:
+        return product(activation)
+    return BY_NAME[activation](product(None))

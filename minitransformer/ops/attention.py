@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy
+
 from .. import kernels
 from ..function import Function, xp
 from ..kernels import paging
+from ..kernels.devices import device_of, is_array
 from ..tensor import Tensor, plain
 
 __all__ = ["paged_attention", "scaled_dot_product_attention"]
@@ -60,7 +63,7 @@ class PagedAttention(Function):
         dq, dk, dv = kernels.attention_backward(
             do, q, k, v, o, lse, causal=True, slopes=slopes, spans=spans, **self.options
         )
-        dkeys, dvalues = (paging.scatter_add(d, pool, pages, slots, filled) for d, pool in ((dk, keys), (dv, values)))
+        dkeys, dvalues = (paging.scatter_add(d, pool, pages, slots) for d, pool in ((dk, keys), (dv, values)))
         return dq, dkeys, dvalues, None, None, None
 
 
@@ -93,7 +96,7 @@ def scaled_dot_product_attention(
     spans = _spans(query, key, key_lengths, boundaries)
     return Attention.apply(
         query, key, value, attn_mask, _constant_slopes(alibi_slopes, query), spans,
-        scale=_scale(scale, query), causal=bool(is_causal), **_given(window=window, offset=offset),
+        scale=_scale(scale, query), causal=is_causal, **_given(window=window, offset=offset),
     )  # fmt: skip
 
 
@@ -114,13 +117,16 @@ def _given(**options):
 
 
 def _scale(scale, query):
-    return 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
+    return 1.0 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
 
 
 def _constant_slopes(slopes, query):
     if isinstance(slopes, Tensor) and slopes.requires_grad:
         raise TypeError("attention: ALiBi slopes are constants here; for learned ones compose matmul, + and softmax")
-    return None if slopes is None else xp(query.data).asarray(plain(slopes), query.dtype)
+    slopes = plain(slopes)
+    if is_array(slopes):  # stays where it lives
+        return slopes.astype(query.dtype, copy=False)
+    return None if slopes is None else xp(query.data).asarray(slopes, query.dtype)
 
 
 def _spans(query, key, lengths, boundaries):
@@ -130,19 +136,33 @@ def _spans(query, key, lengths, boundaries):
     if lengths is not None and boundaries is not None:
         raise ValueError("attention: key_lengths and boundaries are two ways to say it; give one of them")
     B, _, Tq, _ = query.shape
-    Tk, np = key.shape[2], xp(query.data)
-    given = np.asarray(plain(boundaries if lengths is None else lengths))
+    Tk, given = key.shape[2], plain(boundaries if lengths is None else lengths)
+    if not is_array(given):  # a list, which is looked at here and goes to the query in one piece
+        return Tensor(_spans_of(numpy.asarray(given), B, Tq, Tk, lengths is not None)).to(query.device)
+    return _spans_of(given, B, Tq, Tk, lengths is not None)
+
+
+def _spans_of(given, B, Tq, Tk, are_lengths):
+    """`given` may live on a device. Its values are then not looked at, which would be to wait for it: what lies outside
+    0..Tk is no key, and is left out."""
+    np, seen = xp(given), device_of(given) == "cpu"
     if given.dtype.kind not in "iu":
         raise TypeError(f"attention: key_lengths and boundaries are integers, got {given.dtype}")
-    if lengths is not None:
-        if given.shape != (B,) or bool(((given < 0) | (given > Tk)).any()):
-            raise ValueError(f"attention: key_lengths must be {B} numbers in 0..{Tk}, got {given.tolist()}")
+    if are_lengths:
+        if given.shape != (B,) or (seen and ((given < 0) | (given > Tk)).any()):
+            got = given.tolist() if seen else f"shape {given.shape}"
+            raise ValueError(f"attention: key_lengths must be {B} numbers in 0..{Tk}, got {got}")
         spans = np.zeros((B, Tq, 2), np.int64)
         spans[..., 1] = given[:, None]
         return spans
     if B != 1 or Tq != Tk:
         raise ValueError(f"attention: boundaries need one row and as many keys as queries, got B = {B}, {Tq}, {Tk}")
-    if given.ndim != 1 or len(given) < 1 or given[0] != 0 or given[-1] != Tk or bool((given[1:] < given[:-1]).any()):
-        raise ValueError(f"attention: boundaries must rise from 0 to {Tk}, got {given.tolist()}")
+    rise = given.ndim == 1 and len(given) > (Tk > 0)
+    if rise and seen:
+        rise = given[0] == 0 and given[-1] == Tk and not (given[1:] < given[:-1]).any()
+    if not rise:
+        got = given.tolist() if seen else f"shape {given.shape}"
+        raise ValueError(f"attention: boundaries must rise from 0 to {Tk}, got {got}")
     text = np.searchsorted(given, np.arange(Tq), side="right")
+    text = np.clip(text, 1, max(len(given) - 1, 1)) if not seen else text
     return np.stack([given[text - 1], given[text]], -1).astype(np.int64)[None]

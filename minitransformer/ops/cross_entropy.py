@@ -74,7 +74,7 @@ def cross_entropy(logits, targets, ignore_index=-100, label_smoothing=0.0) -> Te
     """
     targets = targets if isinstance(targets, Tensor) else Tensor(targets)
     V = logits.shape[-1]
-    rows = logits.reshape(-1, V)
+    rows = logits if logits.ndim == 2 else logits.reshape(-1, V)
     if targets.dtype.kind in "iu":
         if targets.shape != logits.shape[:-1]:
             raise ValueError(f"cross_entropy: targets must have shape {logits.shape[:-1]}, got {targets.shape}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .. import kernels
 from ..function import Function, unbroadcast
 from ..tensor import Tensor
+from .activation import ended_by
 
 __all__ = ["linear", "matmul"]
 
@@ -29,12 +30,12 @@ class MatMul(Function):
 class Linear(Function):
     """y = x Wᵀ + b,   dx = dy W,   dW = dyᵀ x,   db = Σ_rows dy
 
-    Shapes: x (..., K), W (N, K), b (N,) or None -> y (..., N).
+    Shapes: x (..., K), W (N, K), b (N,) or None -> y (..., N). An activation is for where there is no backward.
     """
 
-    def forward(self, x, weight, bias):
+    def forward(self, x, weight, bias, *, activation=None):
         self.save(x, weight)
-        return kernels.linear(x, weight, bias)
+        return kernels.linear(x, weight, bias, activation)
 
     def backward(self, dy):
         x, weight = self.saved
@@ -57,6 +58,7 @@ def matmul(a, b) -> Tensor:
     return c
 
 
-def linear(x, weight, bias=None) -> Tensor:
-    """x Wᵀ + b: x (..., K), weight (N, K), bias (N,) or None -> (..., N)."""
-    return Linear.apply(x, weight, bias)
+def linear(x, weight, bias=None, activation=None) -> Tensor:
+    """f(x Wᵀ + b): x (..., K), weight (N, K), bias (N,) or None -> (..., N); f None, "relu", "gelu", "gelu_tanh" or
+    "silu", part of the product where no gradient is recorded."""
+    return ended_by(activation, lambda f: Linear.apply(x, weight, bias, activation=f), x, weight, bias)

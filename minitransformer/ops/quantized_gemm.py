@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .. import kernels
-from ..function import Function
-from ..graph import is_grad_enabled
+from ..function import Function, xp
+from ..kernels.devices import device, device_of
 from ..kernels.quantized_weight import QuantizedWeight
 from ..tensor import Tensor
-from .activation import gelu, relu, silu
+from .activation import ended_by
 
 __all__ = ["quantized_gemm"]
 
@@ -28,7 +28,7 @@ class QuantizedGEMM(Function):
         if quantized is None:
             quantized = QuantizedWeight.quantize(weight, format, group)
         if any(self.needs):
-            self.quantized, multiplied = quantized, x
+            self.quantized, multiplied = quantized, x if self.needs[1] else None
             if inputs == "int8" and self.needs[1]:
                 codes, scales = kernels.quantize_rows(x, input_scale)
                 multiplied = codes.astype(x.dtype) * scales.astype(x.dtype)[..., None]
@@ -36,17 +36,24 @@ class QuantizedGEMM(Function):
         return kernels.quantized_gemm(x, quantized, bias, activation, inputs, input_scale)
 
     def backward(self, dy):
-        (x,) = self.saved
-        return kernels.linear_backward(dy, x, self.quantized.dequantize(dy.dtype), self.needs)
+        (x,), (N, K), np = self.saved, self.quantized.shape, xp(dy)
+        nothing = np.zeros((), dtype=dy.dtype)  # stands for an array that no wanted gradient reads
+        if self.needs[0]:
+            weight = device(device_of(dy)).put(self.quantized.dequantize(dy.dtype))
+        else:
+            weight = np.broadcast_to(nothing, (N, K))
+        x = x if self.needs[1] else np.broadcast_to(nothing, (*dy.shape[:-1], K))
+        return kernels.linear_backward(dy, x, weight, self.needs)
 
 
 def quantized_gemm(
     x, weight, bias=None, activation=None, *, format=None, group=None, inputs="float", input_scale=None
 ) -> Tensor:
-    """f(x Ŵᵀ + b): x (..., K), weight (N, K), bias (N,) or None -> (..., N); f None, "relu", "gelu" or "silu".
+    """f(x Ŵᵀ + b): x (..., K), weight (N, K), bias (N,) or None -> (..., N); f as in `linear`.
 
     weight: a `QuantizedWeight`, which stays as it is; or a float tensor, which is rounded to `format` (and `group`) in
-    each call and trained by the straight-through gradient. inputs="int8" rounds x too, by input_scale or row by row.
+    each call, on the CPU wherever it lives, and trained by the straight-through gradient. inputs="int8" rounds x too,
+    by input_scale or row by row.
     Raises TypeError where a float weight comes without a format, or a `QuantizedWeight` with one.
     """
     fixed = isinstance(weight, QuantizedWeight)
@@ -54,16 +61,12 @@ def quantized_gemm(
         raise TypeError(f"quantized_gemm: the weight is {weight.format} already, so format and group must be None")
     if not fixed and format is None:
         raise TypeError("quantized_gemm: weight must be a QuantizedWeight, or come with the format to round it to")
-    # The gradient of a fused activation would need its input, so it is fused only where nobody differentiates.
-    differentiated = is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in (x, weight, bias))
-    y = QuantizedGEMM.apply(
-        x, None if fixed else weight, bias,
-        quantized=weight if fixed else None, format=format, group=group,
-        activation=None if differentiated else activation, inputs=inputs, input_scale=input_scale,
+    return ended_by(
+        activation,
+        lambda f: QuantizedGEMM.apply(
+            x, None if fixed else weight, bias,
+            quantized=weight if fixed else None, format=format, group=group,
+            activation=f, inputs=inputs, input_scale=input_scale,
+        ),
+        x, weight, bias,
     )  # fmt: skip
-    if differentiated and activation is not None:
-        functions = {"relu": relu, "gelu": gelu, "silu": silu}
-        if activation not in functions:
-            raise ValueError(f'quantized_gemm: activation must be None, "relu", "gelu" or "silu", got {activation!r}')
-        y = functions[activation](y)
-    return y

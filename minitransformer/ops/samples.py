@@ -427,12 +427,11 @@ def _attention(draw):
 
 @samples("PagedAttention")
 def _paged_attention(draw):
-    f, table, lengths = F["paged_attention"], np.array([[3, 0, 9], [3, 1, 2]]), np.array([4, 5])
+    table, lengths = Tensor(np.array([[3, 0, 9], [3, 1, 2]])), Tensor(np.array([4, 5]))
+    f = lambda q, k, v, **o: F["paged_attention"](q, k, v, table.to(q.device), lengths.to(q.device), **o)  # noqa: E731
     q, keys, values = draw(2, 2, 2, 3), draw(4, 1, 2, 3), draw(4, 1, 2, 4)
-    yield "rows that share a page", lambda q, k, v: f(q, k, v, table, lengths), (q, keys, values)
-    yield "window and ALiBi", lambda q, k, v: f(q, k, v, table, lengths, window=3, alibi_slopes=[0.5, 0.25]), (
-        q, keys, values,
-    )  # fmt: skip
+    yield "rows that share a page", f, (q, keys, values)
+    yield "window and ALiBi", lambda *qkv: f(*qkv, window=3, alibi_slopes=[0.5, 0.25]), (q, keys, values)
 
 
 def _alibi(q, T):
@@ -454,8 +453,11 @@ def _quantized_gemm(draw):
         f = lambda x, b=None, weight=weight: F["quantized_gemm"](x, weight, b)  # noqa: E731
         yield format, f, (draw(2, 3, 32), draw(5))
     yield "without bias", lambda x: F["quantized_gemm"](x, fixed["q4_1"]), (draw(3, 32),)
-    f = lambda x, b: F["quantized_gemm"](x, w.astype(x.dtype), b, "gelu", format="int4", group=64)  # noqa: E731
-    yield "a float weight, strided input", f, (draw(3, 128)[:, ::2], draw(5))
+
+    def rounded(x, b):
+        return F["quantized_gemm"](x, Tensor(w.astype(x.dtype)).to(x.device), b, "gelu", format="int4", group=64)
+
+    yield "a float weight, strided input", rounded, (draw(3, 128)[:, ::2], draw(5))
 
 
 @samples("Checkpoint")

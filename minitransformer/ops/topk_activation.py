@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 from .. import kernels
 from ..function import Function, xp
 from ..tensor import Tensor
@@ -47,7 +49,7 @@ def topk_activation(
         raise ValueError("topk_activation: give k or fraction, one of them")
     check_backward(backward)
     if k is None:
-        k = count_of(fraction, x.shape[-1])
+        k = count_of(fraction, x.shape[-1] if x.ndim else 1)
     return TopkActivation.apply(x, k=k, by=by, backward=backward)
 
 
@@ -57,7 +59,10 @@ def check_backward(backward: str) -> None:
 
 
 def count_of(fraction: float, n: int) -> int:
-    """How many of n a fraction is: rounded, at least 1. Raises ValueError for a fraction outside (0, 1]."""
+    """How many of n a fraction is: rounded, at least 1. Raises TypeError for what is no number, ValueError for a
+    fraction outside (0, 1]."""
+    if not isinstance(fraction, Real):
+        raise TypeError(f"topk_activation: fraction must be a number in (0, 1], got {fraction!r}")
     if not 0 < fraction <= 1:
         raise ValueError(f"topk_activation: fraction must lie in (0, 1], got {fraction}")
     return max(round(fraction * n), 1)

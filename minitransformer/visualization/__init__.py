@@ -4,7 +4,7 @@
     head_grid(attention, tokens)                 # every head, (L, H, Tq, Tk)
     rollout_heatmap(attention, tokens)           # through all layers
     explore(attention, tokens).save("heads.html")  # an interactive page that opens from disk
-    loss_curve(steps, train, validation)         # lines(...), bars(...) for the rest
+    loss_curve(steps, train, validation)         # lines(...), bars(...), ladder(...) for the rest
     graph({"x": "x = 2", "y": "y = 6"}, [("x", "y", "3")])  # boxes and arrows
     statistics(attention), rollout(attention)    # what heads do, as numbers
 
@@ -16,6 +16,7 @@ from .explorer import AudioFrames, ImagePatches, LogitLens, Question, explore, s
 from .graph import graph
 from .head_statistics import jensen_shannon, relevance, rollout, statistics, value_weighted
 from .heatmaps import head_grid, heatmap, rollout_heatmap
+from .ladders import ladder
 from .token_text import token_label
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "head_grid",
     "heatmap",
     "jensen_shannon",
+    "ladder",
     "lines",
     "loss_curve",
     "relevance",

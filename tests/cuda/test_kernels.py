@@ -149,6 +149,13 @@ def test_a_missing_barrier_is_found(emulator, monkeypatch, tmp_path):
 
 
 SOURCES = sorted((csrc() / "cuda").glob("*.cu"))
+# 64 registers leave room for 1024 threads on a multiprocessor; what keeps its sums in registers needs more.
+MOST_REGISTERS = {
+    "attention": 168,
+    "attention_tensor_cores": 255,
+    "quantized_gemm": 96,
+    "quantized_gemm_tensor_cores": 96,
+}
 
 
 @pytest.mark.slow
@@ -158,4 +165,5 @@ def test_it_compiles_for_gpus_without_spilling(source, arch):
     found = compile_with_nvcc(source, arch)
     assert found
     for name, compiled in found.items():
-        assert compiled.spills == 0 and compiled.registers <= 64, (name, compiled)
+        assert compiled.spills == 0 and compiled.registers <= MOST_REGISTERS.get(source.stem, 64), (name, compiled)
+        assert compiled.tensor_cores == source.stem.endswith("tensor_cores"), name

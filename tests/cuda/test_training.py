@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import minitransformer as mt
-from minitransformer import kernels, optim
+from minitransformer import Generator, kernels, nn, optim
 from minitransformer.data import CharTokenizer
 from minitransformer.gradient_check import check_ops, gradcheck
 from minitransformer.inference import generate, inspect
 from minitransformer.kernels.cuda import standin
-from minitransformer.training import Trainer, TrainingConfig
+from minitransformer.training import Trainer, TrainingConfig, checkpoints
 
 from ..models.helpers import random_ids, small_gpt
 
@@ -46,6 +46,28 @@ def test_a_training_step_moves_its_batch_in_and_its_loss_out_and_nothing_else(re
         assert counts.launches > 50
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_alibi_and_key_lengths_move_nothing_either(recompute, monkeypatch):
+    model = small_gpt("float32", recompute=recompute)
+    for block in model.blocks:
+        block.attention = nn.MultiHeadAttention(16, 2, alibi=True, window=5, key_value_heads=1, generator=Generator(3))
+    model.to(THERE)
+    (x, y), n = batch(model), np.array([9, 4, 7])
+    attend = nn.attention.scaled_dot_product_attention
+    monkeypatch.setattr(
+        nn.attention, "scaled_dot_product_attention", lambda *qkv, **o: attend(*qkv, **o, key_lengths=lengths)
+    )
+    for _ in range(2):
+        with standin.counting() as counts:
+            ids, targets, lengths = (mt.tensor(a, device=THERE) for a in (x, y, n))
+            loss = model.loss(ids, targets)
+            loss.backward()
+            loss.item()
+        assert (counts.to_device, counts.bytes_to_device) == (3, x.nbytes + y.nbytes + n.nbytes)
+        assert (counts.from_device, counts.bytes_from_device) == (1, 4)
+    assert any(name.endswith("attention.slopes") for name in model.state_dict())
+
+
 def test_the_kernels_run_there_and_explain_says_so():
     model = small_gpt("float32", dropout=0.1).to(THERE)
     x, y = (mt.tensor(ids, device=THERE) for ids in batch(model))
@@ -74,8 +96,6 @@ def losses(trainer):
 
 
 def test_the_trainer_gives_the_same_there_and_resumes_from_one_device_on_another(tmp_path, caplog):
-    from minitransformer.training import checkpoints
-
     here, away = train("cpu", None, 4), train(THERE, None, 4)
     assert np.allclose(losses(here), losses(away), rtol=2e-5)
     assert np.ptp(here.history.loss) > 0.05
@@ -158,3 +178,17 @@ def test_the_command_line_trains_and_writes_there(run, tmp_path):
     assert (code, error) == (0, "") and THERE in out
     written = [run("generate", "--device", d, "--model", tmp_path / "run", "--prompt", "a") for d in (THERE, "cpu")]
     assert written[0][0] == 0 and written[0][1] == written[1][1] and len(written[0][1]) > 100
+    goes_on = ([], THERE), (["--device", "cpu"], "cpu"), ([], "cpu")  # where it was, unless told
+    for steps, (options, where) in enumerate(goes_on, 3):
+        assert run("train", "--resume", "--out", tmp_path / "run", "--steps", steps, *options)[0] == 0
+        assert checkpoints.latest(tmp_path / "run" / "checkpoints").info["about"]["device"] == where
+
+
+def test_kernels_that_do_not_serve_the_device_are_refused_before_anything_is_said(run, tmp_path):
+    if kernels.available()["native"]:
+        pytest.skip("no native kernels")
+    for command in (["train", "--out", tmp_path / "run"], ["generate"]):
+        code, out, error = run(*command, "--kernels", "native", "--device", THERE)
+        assert (code, out) == (2, "") and error.count("\n") == 1
+        assert "--kernels native takes no array that lives on cuda-emulated: give --device cpu" in error
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """Blocks: indices, barriers, shared memory, what a launch checks."""
 
+import subprocess
 import sys
 
 import ml_dtypes
@@ -184,6 +185,55 @@ def test_trap_and_assert(module, source):
     with pytest.raises(emulator.KernelError, match=r"blocks.cu:\d+: the kernel called __trap"):
         kernel((2,), (3,), (np.int32(4),))
     kernel((2,), (3,), (np.int32(2),))
+
+
+@pytest.mark.parametrize(("order", "last"), [("first", (0, 0)), ("last", (2**31 - 2, 65534))])
+def test_a_large_grid_starts_at_once(module, order, last):
+    y = np.zeros(2, np.int32)
+    with pytest.raises(emulator.KernelError, match="__trap"), emulator.schedule(order=order):
+        module("blocks.cu").get_function("first_block")((2**31 - 1, 65535), (1,), (y,))
+    assert tuple(y) == last
+
+
+def test_large_local_arrays(launch):
+    y = np.zeros((2, 5), np.float32)
+    for n in (1, 1000, 120 << 10):
+        launch("blocks.cu", "large_array", (2,), (5,), (y, np.int32(n)))
+        assert (y == n).all()
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+from minitransformer.kernels.cuda.emulator import KernelError, RawModule, schedule
+
+code = 'extern "C" __global__ void number(int* y) { y[blockIdx.x] = blockIdx.x; }'
+number, y = RawModule(code=code, name="number.cu").get_function("number"), np.zeros(64, np.int32)
+with open("/proc/self/statm") as sizes:
+    used = int(sizes.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (int(sys.argv[1]) << 20),) * 2)
+try:
+    with schedule(os_threads=5):
+        number((64,), (1024,), (y,))
+    print("right" if list(y) == list(range(64)) else y)
+except KernelError as error:
+    print(error)
+"""
+NOTHING = "the kernel cannot be started: no memory for the stacks of 1024 threads in kernel number"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux does it")
+@pytest.mark.parametrize(
+    ("megabytes", "stack", "says"),
+    [(100, 8, NOTHING), (1700, 8, "right"), (8000, 2500, "right"), (8000, 10000, "right")],
+    ids=["no stacks", "stacks for two", "one more thread", "no more threads"],
+)
+def test_without_memory_for_all_threads(megabytes, stack, says):
+    """Fewer do the work; a thread of the operating system asks for as much as the limit of its stack says."""
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_STACK, ({stack << 20}, {stack << 20}))"
+    start = f"{limit}; import os, sys; os.execv(sys.executable, [sys.executable, '-c', {LIMITED!r}, '{megabytes}'])"
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == (says, 0), done.stderr
 
 
 def test_schedules():

@@ -1,6 +1,7 @@
 """Atomics, fences and flags."""
 
 import numpy as np
+import pytest
 
 
 def test_histogram(launch):
@@ -32,3 +33,26 @@ def test_a_thread_that_waits_for_a_flag_lets_others_run(launch):
     y = np.zeros(1, np.int32)
     launch("memory.cu", "flag", (1,), (64,), (y,))
     assert y == 1
+
+
+@pytest.mark.parametrize("sets", [0, 30, 63])
+def test_threads_that_wait_for_a_flag_let_the_one_that_sets_it_run(launch, sets):
+    y = np.zeros(64, np.int32)
+    launch("memory.cu", "flag_of_one", (1,), (64,), (y, np.int32(sets)))
+    assert (y == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("atomic", "number"),
+    [
+        ("atomicAdd", "long long"),
+        ("atomicSub", "float"),
+        ("atomicMax", "float"),
+        ("atomicMin", "double"),
+        ("atomicExch", "double"),
+        ("atomicOr", "long long"),
+    ],
+)
+def test_atomics_that_no_gpu_has_do_not_compile(module, atomic, number):
+    with pytest.raises(RuntimeError, match=rf"^memory.cu does not compile: memory.cu:\d+:.*no matching .*{atomic}"):
+        module("memory.cu", f"-DATOMIC={atomic}", f"-DNUMBER={number}")

@@ -55,6 +55,18 @@ def test_divergence_and_deadlock(module, line, kernel, comments, what, order):
     assert not y.any()
 
 
+@pytest.mark.parametrize(
+    ("shuffle", "what"),
+    [
+        (False, r"threads 0-15 wait in __syncthreads_or at one.cuh:7; threads 16-31 wait in .* at two.cuh:7"),
+        (True, r"^two.cuh:7: lane 31 in __shfl_sync meets lane 0 in __shfl_sync at one.cuh:7"),
+    ],
+)
+def test_the_same_line_of_another_file_is_another_place(module, shuffle, what):
+    with pytest.raises(emulator.KernelError, match=what):
+        module("bugs.cu").get_function("two_files")((1,), (32,), (ints(), np.bool_(shuffle)))
+
+
 def test_a_write_behind_dynamic_shared_memory_is_seen_without_a_sanitizer(module):
     function = module("bugs.cu").get_function("beyond_dynamic")
     function((1,), (1,), (floats(), np.int32(3), np.int32(1)), shared_mem=16)

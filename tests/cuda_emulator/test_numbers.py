@@ -1,5 +1,7 @@
 """half and bfloat16 against NumPy's, bit for bit; vectors; intrinsics."""
 
+import math
+
 import ml_dtypes
 import numpy as np
 
@@ -68,3 +70,14 @@ def test_integers(launch):
         [0x11 | (v & 0xFF) << 8 | (v >> 16 & 0xFF) << 16 | 0x44000000 for v in u],  # bytes 4, 0, 2, 7 of the two
     ]
     assert (y.view(np.uint32) == np.array([[e & 0xFFFFFFFF for e in row] for row in expected], np.uint32)).all()
+
+
+def test_functions_are_overloaded_for_floats(launch):
+    x = np.random.default_rng(8).uniform(0.1, 3, 100).astype(np.float32)
+    y, sizes = np.zeros((9, 100), np.float32), np.zeros(9, np.int32)
+    launch("numbers.cu", "overloads", (1,), (100,), (x, y, sizes))
+    d = x.astype(float)
+    erf = np.vectorize(math.erf)(d)
+    expected = [d, np.exp(d), np.log(d), np.sqrt(d), d**d, np.floor(d), np.tanh(d), erf, 1 / np.sqrt(d)]
+    assert (sizes == 4).all()
+    np.testing.assert_allclose(y, expected, rtol=4 * np.finfo(np.float32).eps, atol=0)

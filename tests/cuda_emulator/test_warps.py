@@ -9,11 +9,11 @@ RNG = np.random.default_rng(1)
 
 
 @pytest.mark.parametrize("width", [1, 2, 4, 8, 16, 32])
-@pytest.mark.parametrize("n", [0, 1, 3, 5, 16, 31])
+@pytest.mark.parametrize("n", [0, 1, 3, 5, 16, 31, 33, -1, 2**31 - 1, -(2**31)])
 def test_shuffles(launch, width, n):
     x, y = RNG.integers(0, 1000, 64).astype(np.int32), np.zeros((4, 64), np.int32)
     launch("warps.cu", "shuffles", (1,), (64,), (x, y, np.int32(n), np.int32(width)))
-    i = np.arange(64)
+    i, n = np.arange(64), n % 32  # of which five bits count
     first = i - i % width
     sources = [first + n % width, np.where(i - n >= first, i - n, i), np.where(i + n < first + width, i + n, i)]
     sources.append(np.where(i ^ n < first + width, i ^ n, i))

@@ -267,7 +267,21 @@ BAD = {
     "seed": (lambda: mt.Generator(-1), ValueError, "a seed is an integer"),
     "integers": (lambda: mt.Generator(0).integers(3, 3), ValueError, "low < high"),
     "kernel set": (lambda: mt.kernels.use("cudnn").__enter__(), ValueError, "no kernel set named 'cudnn'"),
+    "attention causal": (
+        lambda: mt.scaled_dot_product_attention(*[mt.ones(1, 2, 3, 4)] * 3, is_causal="no"),
+        TypeError, "causal must be True or False, got 'no'"),
+    "attention scale": (
+        lambda: mt.scaled_dot_product_attention(*[mt.ones(1, 2, 3, 4)] * 3, scale=mt.ones(1)),
+        TypeError, "scale must be a number, got Tensor"),
+    "topk fraction": (
+        lambda: mt.topk_activation(mt.ones(3), fraction="a"), TypeError, r"fraction must be a number in \(0, 1\]"),
+    "topk without axes": (lambda: mt.topk_activation(mt.ones(), fraction=0.5), ValueError, "x must have at least 1"),
 }  # fmt: skip
+
+
+def test_queries_without_a_width_look_at_all_keys_alike():
+    o = mt.scaled_dot_product_attention(mt.ones(1, 1, 2, 0), mt.ones(1, 1, 2, 0), mt.tensor([[[[1.0], [3.0]]]]))
+    assert o.tolist() == [[[[2.0], [2.0]]]]
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 
 from minitransformer.kernels import native
+from minitransformer.kernels.numpy import matmul as definition
+
+from .cases import CASES
+from .tolerance import compare
 
 pytestmark = pytest.mark.skipif(native.ROUTINES is None, reason=f"native kernels: {native.REASON}")
 DTYPES = [np.float32, np.float64]
@@ -28,6 +32,50 @@ def test_an_element_does_not_depend_on_its_neighbours_or_on_the_layout(dtype):
     np.testing.assert_array_equal(matmul(np.asfortranarray(a), np.asfortranarray(b)), c)
     np.testing.assert_array_equal(matmul(np.stack([a, a]), np.stack([b, b])), np.stack([c, c]))
     np.testing.assert_array_equal(native.ROUTINES["linear"](a, np.ascontiguousarray(b.T)), c)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu"])
+def test_an_activation_in_the_product_gives_the_bits_of_one_after_it(activation, dtype):
+    a, b = _operands(dtype, 40, 777, 83)
+    run, weight, bias = native.ROUTINES, np.ascontiguousarray(b.T), b[0].copy()
+    after = {
+        "relu": lambda y: np.maximum(y, 0),
+        "gelu": lambda y: run["gelu"](y, "none"),
+        "gelu_tanh": lambda y: run["gelu"](y, "tanh"),
+        "silu": run["silu"],
+    }[activation]
+    for rows in (slice(0, 40), slice(3, 4), slice(5, 18)):
+        expected = after(run["linear"](a[rows], weight, bias))
+        np.testing.assert_array_equal(run["linear"](a[rows], weight, bias, activation), expected)
+
+
+def _without_activation(x, weight, bias=None, activation=None):
+    return definition.linear(x, weight, bias)
+
+
+def _bias_after_activation(x, weight, bias=None, activation=None):
+    y = definition.linear(x, weight, None, activation)
+    return y if bias is None else y + bias
+
+
+def _the_other_gelu(x, weight, bias=None, activation=None):
+    return definition.linear(x, weight, bias, {"gelu": "gelu_tanh", "gelu_tanh": "gelu"}.get(activation, activation))
+
+
+def _nan_becomes_zero(x, weight, bias=None, activation=None):
+    y = definition.linear(x, weight, bias, activation)
+    return np.where(np.isnan(y) & (activation == "relu"), np.float32(0), y)
+
+
+@pytest.mark.parametrize(
+    "wrong", [_without_activation, _bias_after_activation, _the_other_gelu, _nan_becomes_zero], ids=lambda f: f.__name__
+)
+def test_a_wrong_end_of_the_product_is_rejected(wrong):
+    dtype = np.dtype(np.float32)
+    cases = list(CASES["linear"](np.random.default_rng(0), dtype))
+    assert all(compare("linear", definition.linear, case, dtype) <= 1 for case in cases)
+    assert any(compare("linear", wrong, case, dtype) > 1 for case in cases)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -72,6 +120,7 @@ def test_empty_views_of_any_strides_are_served():
         ("matmul", ((2, 4, 3), (5, 3, 5)), ValueError, "leading axes of (2, 4, 3) and (5, 3, 5) do not broadcast"),
         ("linear", ((2, 3), (5, 4)), ValueError, "x must have shape (2, 4), got (2, 3)"),
         ("linear", ((2, 3), (5, 3), (3,)), ValueError, "bias must have shape (5,), got (3,)"),
+        ("linear", ((2, 3), (5, 3), (5,), "tanh"), ValueError, 'activation must be None, "relu", "gelu", "gelu_tanh"'),
         ("linear", ((), (5, 3)), ValueError, "x must have at least 1 axes, got shape ()"),
         ("linear_backward", ((2, 4), (2, 3), (5, 3)), ValueError, "dy must have shape (2, 5), got (2, 4)"),
         ("linear_backward", ((3, 5), (2, 3), (5, 3)), ValueError, "dy must have shape (2, 5), got (3, 5)"),
@@ -80,7 +129,7 @@ def test_empty_views_of_any_strides_are_served():
 def test_the_extension_checks_for_itself(routine, arguments, error, message):
     """Past the contract's checks, too, a wrong call is an exception that names the argument and not a wild read."""
     with pytest.raises(error) as raised:
-        native.ROUTINES[routine](*(np.ones(shape, np.float32) for shape in arguments))
+        native.ROUTINES[routine](*(np.ones(a, np.float32) if isinstance(a, tuple) else a for a in arguments))
     assert message in str(raised.value)
 
 

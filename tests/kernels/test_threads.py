@@ -93,7 +93,7 @@ def _in_new_process(code, **environment):
     code = f"from minitransformer.kernels import native\n{code}"
     command, environment = [sys.executable, "-c", code], {**os.environ, **environment}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
-    return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+    return done.stdout.strip() or (done.stderr.strip().splitlines() or [f"ended by {done.returncode}"])[-1]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
@@ -114,21 +114,87 @@ print("done")
     assert _in_new_process(code) == "done"
 
 
-def test_a_daemon_thread_in_a_kernel_does_not_disturb_the_end():
+@pytest.mark.parametrize("call", ['native.ROUTINES["matmul"](x, x)', "native.set_thread_count(2)"])
+def test_a_daemon_thread_in_the_extension_does_not_disturb_the_end(call):
     code = """
 import threading, time, numpy as np
 x = np.ones((300, 300), np.float32)
 def work():
     while True:
-        native.ROUTINES["matmul"](x, x)
+        CALL
 for _ in range(2):
     threading.Thread(target=work, daemon=True).start()
 time.sleep(0.1)
 print("done", flush=True)
 """
-    code = f"from minitransformer.kernels import native\n{code}"
+    code = f"from minitransformer.kernels import native\n{code.replace('CALL', call)}"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", timeout=60)
     assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, "done", "")
+
+
+def test_threads_that_are_added_during_a_call_find_no_room_and_take_none():
+    """The product makes room for its threads, rounds the inputs and only then starts most of them. Each call is made by
+    a thread of its own, whose memory is new."""
+    code = """
+import threading, time, numpy as np
+from minitransformer.kernels.quantized_weight import QuantizedWeight
+rng = np.random.default_rng(0)
+x = rng.standard_normal((3000, 2048)).astype(np.float32)
+weight = QuantizedWeight.quantize(rng.standard_normal((128, 2048)), "q4_0")
+def work():
+    called.set()
+    results.append(native.ROUTINES["quantized_gemm"](x, weight, inputs="int8"))
+results = []
+for _ in range(8):
+    native.set_thread_count(1)
+    called, thread = threading.Event(), threading.Thread(target=work)
+    thread.start()
+    called.wait()
+    time.sleep(0.0005)
+    native.set_thread_count(12)
+    thread.join()
+print(all(np.array_equal(results[0], y) for y in results))
+"""
+    assert _in_new_process(code) == "True"
+
+
+def test_integers_that_another_thread_changes_during_a_call_are_those_of_its_start():
+    """The kernel makes addresses of them, without the GIL: it must not see what nobody has checked."""
+    code = """
+import threading, time, numpy as np
+native.set_thread_count(1)
+run, rng = native.ROUTINES, np.random.default_rng(0)
+x, weight, indices = np.ones((300, 4096), np.float32), np.ones((64, 4096), np.float32), np.arange(15000) % 64
+q, k = (rng.standard_normal((1, 4, T, 64)).astype(np.float32) for T in (2, 50000))
+spans, table, lengths = np.array([[[100, 49000], [200, 50000]]]), np.arange(500)[None], np.array([50000])
+pool = k.reshape(4, 500, 100, 64).swapaxes(0, 1).copy()
+paged = lambda: run["paged_attention_forward"](q, pool, pool, table, lengths, scale=0.1)[0]
+for call, given in (
+    (lambda: run["gathered_linear"](x, weight, indices.reshape(300, 50)), indices),
+    (lambda: run["attention_forward"](q, k, k, scale=0.1, spans=spans)[0], spans),
+    (paged, table),
+    (paged, lengths),
+):
+    right, expected, done = given.copy(), call(), 0
+    def work():
+        global done
+        called.set()
+        try:
+            assert np.array_equal(call(), expected)
+            done += 1
+        except (IndexError, ValueError):  # changed too early
+            pass
+    while done < 6:
+        called, thread = threading.Event(), threading.Thread(target=work)
+        thread.start()
+        called.wait()
+        time.sleep(0.001)
+        given[...] = np.arange(given.size)[::-1].reshape(given.shape) + 2**40
+        thread.join()
+        given[...] = right
+print("done")
+"""
+    assert _in_new_process(code) == "done"
 
 
 def test_the_environment_sets_threads_and_instruction_set():

@@ -114,6 +114,7 @@ def test_the_forget_bias_reaches_every_layer():
         ({"cell": "LSTM"}, "there is no cell 'LSTM'; did you mean 'lstm'?"),
         ({"cell": "attention"}, "there is no cell 'attention'; there are 'rnn', 'lstm'"),
         ({"cell": None}, "there is no cell None"),
+        ({"cell": ["lstm"]}, "there is no cell ['lstm']"),
         ({"forget_bias": float("nan")}, "forget_bias must be a finite number, got nan"),
         ({"forget_bias": "1"}, "forget_bias must be a finite number, got '1'"),
     ],

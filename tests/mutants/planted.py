@@ -11,6 +11,7 @@ import numpy as np
 from minitransformer import kernels
 from minitransformer.function import OPS
 from minitransformer.kernels import paging
+from minitransformer.kernels.quantized_weight import QuantizedWeight
 from minitransformer.ops.rotary import turned
 
 
@@ -174,19 +175,18 @@ def _topk_one_place_off(self, dy):
     return dx
 
 
+def _quantized_with(change):
+    """A backward that decodes the weight otherwise."""
+    decode, original = QuantizedWeight.decode, OPS["QuantizedGEMM"].backward
+
+    def backward(self, dy):
+        with mock.patch.object(QuantizedWeight, "decode", lambda weight: change(*decode(weight))):
+            return original(self, dy)
+
+    return {"backward": backward}
+
+
 # Mistakes of particular ops: (op, what is wrong, replaced methods).
-def _quantized_without_its_zero_point(self, dy):
-    integers, scales, _ = self.quantized.decode()
-    w = (integers + 8) * scales[..., None]
-    return kernels.linear_backward(dy, *self.saved, w.reshape(self.quantized.shape).astype(dy.dtype), self.needs)
-
-
-def _quantized_with_the_wrong_scale(self, dy):
-    integers, scales, minima = self.quantized.decode()
-    w = integers * np.roll(scales, 1, axis=0)[..., None] + (0 if minima is None else minima[..., None])
-    return kernels.linear_backward(dy, *self.saved, w.reshape(self.quantized.shape).astype(dy.dtype), self.needs)
-
-
 PARTICULAR = [
     ("Attention", "no 1/√d in dq", {"backward": _attention_backward({"after": lambda dq, dk, dv: (dq * 2, dk, dv)})}),
     ("Attention", "no 1/√d in forward", {"forward": _unscaled_forward}),
@@ -224,8 +224,8 @@ PARTICULAR = [
     ("CrossEntropy", "summed, not averaged", {"backward": _cross_entropy_not_averaged}),
     ("CrossEntropy", "smoothing forgotten in backward", {"backward": _cross_entropy_unsmoothed}),
     ("GELU", "only Φ(x)", {"backward": _gelu_without_its_slope}),
-    ("QuantizedGEMM", "the zero-point forgotten in dx", {"backward": _quantized_without_its_zero_point}),
-    ("QuantizedGEMM", "the scale of another row in dx", {"backward": _quantized_with_the_wrong_scale}),
+    ("QuantizedGEMM", "the zero-point forgotten in dx", _quantized_with(lambda i, s, m: (i + np.int8(8), s, m))),
+    ("QuantizedGEMM", "the scale of another row in dx", _quantized_with(lambda i, s, m: (i, np.roll(s, 1, 0), m))),
     ("Linear", "a transposed dW", {"backward": _linear_transposed}),
     ("CumulativeSum", "not reversed", {"backward": _cumsum_unreversed}),
     ("Variance", "n for n - 1", {"backward": _variance_population}),

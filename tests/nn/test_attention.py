@@ -26,34 +26,6 @@ def projections(attention, x):
     return [part.reshape(B, T, H, d).transpose(0, 2, 1, 3) for part in np.split(parts, 3, axis=-1)]
 
 
-def composed(attention, x):
-    """The same layer from primitives, one step a line."""
-    qkv = mt.linear(x, attention.qkv.weight, attention.qkv.bias)  # (B, T, 3D)
-    q, k, v = (part.reshape(B, T, H, d).transpose(1, 2) for part in mt.split(qkv, D, axis=-1))
-    scores = q @ k.transpose(2, 3) / np.sqrt(d)  # (B, H, T, T)
-    if attention.causal:
-        scores = mt.where(np.tril(np.ones((T, T), bool)), scores, mt.tensor(-np.inf, dtype=scores.dtype))
-    o = (mt.softmax(scores) @ v).transpose(1, 2).reshape(B, T, D)
-    return mt.linear(o, attention.output.weight, attention.output.bias)
-
-
-@pytest.mark.parametrize("kernel_set", KERNEL_SETS)
-@pytest.mark.parametrize("causal", [True, False])
-def test_fused_is_composed(causal, kernel_set):
-    """Output and every gradient."""
-    attention, dy = layer(causal), Generator(9).normal((B, T, D), dtype=np.float64)
-    found = []
-    with kernels.use(kernel_set):
-        for forward in (attention, lambda x: composed(attention, x)):
-            attention.zero_grad()
-            x = stream()
-            y = forward(x)
-            y.backward(dy)
-            found.append([y.numpy(), x.grad, *[p.grad for p in attention.parameters()]])
-    for got, expected in zip(*found):
-        np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-12)
-
-
 @pytest.mark.parametrize("kernel_set", KERNEL_SETS)
 def test_captured_probabilities_times_values_are_the_output(kernel_set):
     attention, x = layer(), stream()

@@ -48,7 +48,8 @@ def test_its_memory():
     [
         (entry(1, batch=1), ValueError, r"made for shapes \(2, 3, T, 4\), got \(1, 3, 1, 4\)"),
         ((entry(1)[0], entry(2)[1]), ValueError, "made for shapes"),
-        (entry(1, dtype=np.float64), TypeError, "made for float32, got float64"),
+        (entry(1, dtype=np.float64), TypeError, "made for float32, got float64 and float64"),
+        ((entry(1)[0], entry(1, dtype=np.float64)[1]), TypeError, "made for float32, got float32 and float64"),
         ((entry(1)[0].requires_grad_(), entry(1)[1]), RuntimeError, r"no gradient flows through it.*no_grad\(\)"),
     ],
 )

@@ -66,6 +66,15 @@ def test_feed_forward():
     assert nn.FeedForward(3, generator=Generator(0)).up.out_features == 12
 
 
+def test_feed_forward_ends_its_product_with_gelu_only_where_nobody_differentiates():
+    layer, x = nn.FeedForward(33, 70, generator=Generator(0)), mt.tensor(random(5, 33).astype(np.float32))
+    assert [call.routine for call in mt.kernels.explain(layer, x)] == ["linear", "gelu", "linear"]
+    with mt.no_grad():
+        assert [call.routine for call in mt.kernels.explain(layer, x)] == ["linear", "linear"]
+        fused = layer(x)
+    np.testing.assert_allclose(fused.numpy(), layer(x).numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_block_adds_to_the_stream():
     block, x = filled(nn.Block(4, 2, generator=Generator(0))), random(2, 3, 4)
     with mt.no_grad():

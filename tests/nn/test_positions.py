@@ -40,7 +40,7 @@ def test_a_paged_cache_knows_the_positions():
     generator = Generator(2)
     layer = nn.MultiHeadAttention(16, 2, rotary=RotaryEmbedding(8, 10.0), generator=generator)
     x = generator.normal((2, 6, 16))
-    pages = PagedCache(1, pages=8, page=4, heads=2, head_width=8)
+    pages = PagedCache(1, pages=8, page_size=4, heads=2, head_width=8)
     with layer.evaluating():
         a, b = pages.start(), pages.start()
         layer(tensor(x[:1, :5]), pages.extend([a], tokens=5).layers[0])

@@ -65,9 +65,19 @@ template <class A, class B, class C> CUDA_EMULATOR_UNSEEN void multiply(Warp& wa
     for (int l = 0; l < 32; l++) {
         if (!(lanes >> l & 1)) continue;
         const auto* in = reinterpret_cast<const Operands*>(warp.lanes[l].given);
-        for (int e = 0; e < A::num_elements; e++) a[32 * e + l] = Sum(static_cast<const A*>(in->a)->x[e]);
-        for (int e = 0; e < B::num_elements; e++) b[32 * e + l] = Sum(static_cast<const B*>(in->b)->x[e]);
-        for (int e = 0; e < C::num_elements; e++) sums[32 * e + l] = Sum(static_cast<const C*>(in->c)->x[e]);
+        // Copied before it is converted: a conversion is a function, which ThreadSanitizer sees reading another's stack.
+        for (int e = 0; e < A::num_elements; e++) {
+            const auto x = static_cast<const A*>(in->a)->x[e];
+            a[32 * e + l] = Sum(x);
+        }
+        for (int e = 0; e < B::num_elements; e++) {
+            const auto x = static_cast<const B*>(in->b)->x[e];
+            b[32 * e + l] = Sum(x);
+        }
+        for (int e = 0; e < C::num_elements; e++) {
+            const auto x = static_cast<const C*>(in->c)->x[e];
+            sums[32 * e + l] = Sum(x);
+        }
     }
     for (int m = 0; m < M; m++)
         for (int k = 0; k < K; k++)

@@ -7,9 +7,25 @@ it under the contract's name, and NAME in the list below.
 
 from ..contract import ROUTINES as _CONTRACT
 from ..devices import no_gpu
-from . import activation, adamw, cross_entropy, dropout, embedding, matmul, normalization, random, softmax
+from . import (
+    activation,
+    adamw,
+    attention,
+    cross_entropy,
+    dropout,
+    embedding,
+    matmul,
+    normalization,
+    quantized_gemm,
+    random,
+    softmax,
+    topk_activation,
+)  # fmt: skip
 
-_MODULES = (matmul, softmax, normalization, activation, cross_entropy, embedding, dropout, random, adamw)
+_MODULES = (
+    matmul, attention, topk_activation, quantized_gemm, softmax, normalization, activation, cross_entropy, embedding,
+    dropout, random, adamw,
+)  # fmt: skip
 ROUTINES = {name: getattr(module, name) for name in _CONTRACT for module in _MODULES if hasattr(module, name)}
 
 

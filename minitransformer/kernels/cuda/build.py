@@ -1,19 +1,12 @@
 """Compiling CUDA sources for the CPU: csrc/cuda_emulator/ in front, the kernels' names found, the library kept.
 
-A build goes into a folder of its own and is renamed into place, so that two processes may build the same at once. The
-name is the hash of everything that went in: source, emulator, compiler, flags.
+kernels/compiled.py keeps it under the hash of everything that went in: source, emulator, compiler, flags.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +15,8 @@ import ml_dtypes
 import numpy as np
 
 from ... import locate
+from .. import compiled
+from ..compiled import run as _run
 
 __all__ = [
     "Parameter",
@@ -35,6 +30,7 @@ __all__ = [
 ]
 
 _FLAGS = ("-std=c++20", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w", "-pthread")
+_FLAGS += ("-fstack-clash-protection",)  # csrc/cuda_emulator/fiber.h
 
 
 # ---------------------------------------------------------------- a kernel's parameters
@@ -120,76 +116,29 @@ def find_kernels(preprocessed: str) -> tuple[dict[str, tuple[str, list[str]]], l
     return kernels, sorted(set(_SHARED.findall(preprocessed)))
 
 
-# ---------------------------------------------------------------- the compiler and the cache
-
-
-@functools.cache
-def _version(path: str) -> str:
-    return subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+# ---------------------------------------------------------------- building
 
 
 def compiler() -> tuple[str, str]:
     """(path, version) of the C++ compiler. Raises RuntimeError where there is none."""
-    named = os.environ.get("CXX")
-    for candidate in [named] if named else ["c++", "g++", "clang++"]:
-        path = shutil.which(candidate)
-        if path:
-            return path, _version(path)
-    what = f"CXX={named} is not a program" if named else "no c++, g++ or clang++ was found"
-    raise RuntimeError(f"emulated CUDA needs a C++ compiler, and {what} (Debian, Ubuntu: apt install g++)")
+    return compiled.compiler("emulated CUDA")
 
 
 def cache_folder() -> Path:
-    """Where built kernels are kept: MINITRANSFORMER_CACHE, or `minitransformer` in the user's cache folder."""
-    return locate.cache("cuda")
-
-
-def _contents(folder: Path) -> bytes:
-    """The hash of every header and source in a folder, wherever below."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".h", ".hpp", ".cuh", ".cu", ".cpp")):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.digest()
-
-
-def _run(command: list[str], name: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-1:]
-        raise RuntimeError(f"{name} does not compile: {errors[0] if errors else 'the compiler failed'}\n{done.stderr}")
-    return done.stdout
-
-
-# ---------------------------------------------------------------- building
+    """Where built kernels are kept."""
+    return compiled.cache_folder("cuda")
 
 
 def _cached(stem: str, suffix: str, key: tuple, make) -> Path:
-    """The file in the cache of that name and key; where it is not there, `make(folder, file)` makes it first."""
-    digest = hashlib.sha256(repr(key).encode() + _contents(locate.csrc() / "cuda_emulator"))
-    folder = cache_folder()
-    kept = folder / f"{stem}-{digest.hexdigest()[:24]}{suffix}"
-    if kept.is_file():
-        return kept
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix="building-", dir=folder))
-    except OSError as error:
-        raise RuntimeError(
-            f"built kernels cannot be kept in {folder} ({error.strerror}); MINITRANSFORMER_CACHE names another folder"
-        ) from error
-    try:
-        make(scratch, scratch / "made")
-        os.replace(scratch / "made", kept)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return kept
+    emulator = compiled.contents(locate.csrc() / "cuda_emulator")
+    return compiled.cached(cache_folder(), stem, suffix, (key, emulator), make)
 
 
 def library_file(code: str, options: Sequence[str], name: str, flags: Sequence[str] = ()) -> Path:
     """The shared library of a CUDA source. Later flags override earlier ones, so that flags=("-O1",) is -O1."""
     options = tuple(o for o in options if o.startswith(("-D", "-I")))
     flags = (*_FLAGS, *flags)
-    folders = tuple(_contents(Path(o[2:])) for o in options if o.startswith("-I") and Path(o[2:]).is_dir())
+    folders = tuple(compiled.contents(Path(o[2:])) for o in options if o.startswith("-I") and Path(o[2:]).is_dir())
     key = (code, options, folders, name, flags, compiler())
     return _cached(
         Path(name).stem, ".so", key, lambda scratch, made: _compile(code, options, name, flags, scratch, made)

@@ -126,7 +126,7 @@ class RawModule:
         return Function(self.library, self.signatures[name])
 
 
-class _Launch(ctypes.Structure):  # csrc/cuda_emulator/launch.h
+class _Launch(ctypes.Structure):  # csrc/cuda_emulator/launch_request.h
     _fields_ = [
         ("grid", ctypes.c_uint * 3),
         ("block", ctypes.c_uint * 3),

@@ -24,7 +24,7 @@ DTYPES = "bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float3
 CREATION = "arange empty eye full linspace ones zeros".split()
 FUNCTIONS = """
     abs add all any argmax argmin argsort argwhere array_equal arctan2 bincount broadcast_to ceil clip concat
-    concatenate copysign cos cumsum diff divide einsum empty_like equal exp expand_dims expm1 flip floor
+    concatenate copysign cos cumsum diff divide einsum empty_like equal exp expand_dims expm1 flatnonzero flip floor
     full_like greater greater_equal isclose isfinite isinf isnan less less_equal log log1p log2 logaddexp
     logical_and logical_not logical_or matmul max maximum mean meshgrid min minimum moveaxis multiply negative
     nextafter nonzero not_equal ones_like outer pad permute_dims power prod put_along_axis ravel repeat reshape

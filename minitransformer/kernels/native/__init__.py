@@ -55,7 +55,10 @@ def set_thread_count(n: int) -> None:
 
 
 def isa() -> str:
-    """The instruction set in use: "portable", "avx2" or "avx512". MINITRANSFORMER_ISA picks a lower one."""
+    """The instruction set in use: "portable", "avx2", "avx512", "avx512_vnni" or "avx512_bf16".
+
+    MINITRANSFORMER_ISA picks a lower one.
+    """
     return _need().isa()
 
 
@@ -66,3 +69,8 @@ def keep_freed_memory() -> bool:
     them made that pattern 2 to 6 times as fast. It holds for the whole process: a trainer's choice, not a default.
     """
     return _extension is not None and _extension.keep_freed_memory()
+
+
+def region_seconds(times: int) -> float:
+    """The mean time of `times` parallel regions in which the threads only meet: what it costs to share work."""
+    return _need().region_seconds(times)

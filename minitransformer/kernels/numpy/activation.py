@@ -109,3 +109,12 @@ def silu_backward(dy, x):
     """dx = dy σ(x) (1 + x (1 - σ(x)))."""
     s, rest = _sigmoid(x)
     return dy * s * (1 + x * rest)
+
+
+def activated(x, activation):
+    """What a product may end with, by its name in the contract; x itself for None."""
+    if activation == "relu":
+        return xp(x).maximum(x, x.dtype.type(0))
+    if activation == "silu":
+        return silu(x)
+    return gelu(x, {"gelu": "none", "gelu_tanh": "tanh"}[activation]) if activation else x

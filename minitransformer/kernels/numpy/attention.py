@@ -10,6 +10,7 @@ neither end decreases with i. So a block of keys is seen by one run of queries, 
 Source: Milakov & Gimelshein 2018 (online softmax); Dao et al. 2022 (FlashAttention), algorithms 1 and 4.
 """
 
+import numpy
 from numpy import errstate, inf
 
 from .. import paging
@@ -108,22 +109,18 @@ class _Scores:
         self.q, self.k, self.scale, self.slopes = q, _for_every_head(k, q), float(scale), slopes
         B, H, Tq, Tk = *q.shape[:3], k.shape[2]
         self.mask = None if mask is None else np.broadcast_to(mask, (B, H, Tq, Tk))
-        self.position = np.arange(Tq) + (Tk - Tq if offset is None else offset)
-        low, high = np.zeros((1, Tq), np.int64), np.full((1, Tq), Tk)  # query i sees low <= j < high; (B or 1, Tq)
-        if causal:
-            high = np.minimum(high, self.position + 1)
-        if window is not None:
-            low, high = np.maximum(low, self.position - window + 1), np.minimum(high, self.position + window)
-        if spans is not None:
-            low, high = np.maximum(low, spans[..., 0]), np.minimum(high, spans[..., 1])
-        self.low, self.high = low, high
+        seen = Tq, Tk, causal, window, Tk - Tq if offset is None else offset
+        self.position, self.low, self.high = _intervals(np, *seen, spans)
+        self.plan = self.low, self.high
+        if np is not numpy:  # blocks are chosen here, without waiting for the device: spans that live there hide, but
+            self.plan = _intervals(numpy, *seen, None)[1:]  # save no work
 
     def blocks(self):
         """Slices (rows, keys) that cover every pair of a query and a key it may see."""
-        np, Tk = self.np, self.k.shape[2]
+        (low, high), Tk = self.plan, self.k.shape[2]
         for first in range(0, Tk, KEYS):
             last = min(first + KEYS, Tk)
-            seeing = np.flatnonzero(((self.low < last) & (self.high > first)).any(0))
+            seeing = numpy.flatnonzero(((low < last) & (high > first)).any(0))
             if seeing.size:
                 yield slice(int(seeing[0]), int(seeing[-1]) + 1), slice(first, last)
 
@@ -135,7 +132,8 @@ class _Scores:
         j = np.arange(self.k.shape[2])[keys]
         if self.slopes is not None:
             distance = np.abs(self.position[rows, None] - j)
-            s -= (self.slopes[heads, None, None] * distance).astype(s.dtype)
+            with errstate(invalid="ignore"):  # an infinite slope
+                s -= (self.slopes[heads, None, None] * distance).astype(s.dtype)
         hidden = (j < self.low[:, rows, None]) | (j >= self.high[:, rows, None])  # (B or 1, rows, keys)
         s = np.where(hidden[:, None], s.dtype.type(-inf), s)
         if self.mask is not None:
@@ -143,6 +141,19 @@ class _Scores:
             with errstate(invalid="ignore"):
                 s = np.where(mask == -inf, mask, s + mask)
         return s
+
+
+def _intervals(np, Tq, Tk, causal, window, offset, spans):
+    """Positions (Tq,) of the queries, and low, high (B or 1, Tq): query i sees the keys low_i <= j < high_i."""
+    position = np.arange(Tq) + offset
+    low, high = np.zeros((1, Tq), np.int64), np.full((1, Tq), Tk)
+    if causal:
+        high = np.minimum(high, position + 1)
+    if window is not None:
+        low, high = np.maximum(low, position - window + 1), np.minimum(high, position + window)
+    if spans is not None:
+        low, high = np.maximum(low, spans[..., 0]), np.minimum(high, spans[..., 1])
+    return position, low, high
 
 
 def _exp(s, level):
@@ -161,6 +172,9 @@ def _product(p, x):
     """p x, to which a pair with p_ij = 0 adds nothing even where x_j is not finite: 0 · inf were NaN."""
     np = xp(p)
     finite = np.isfinite(x).all(-1)  # (B, H, j)
+    if np is not numpy:  # on a device nobody looks at values: what meets a row that is not finite is NaN
+        met = (p != 0).astype(p.dtype) @ (~finite).astype(p.dtype)[..., None]
+        return np.where(met > 0, p.dtype.type(numpy.nan), p @ np.where(finite[..., None], x, p.dtype.type(0)))
     if finite.all():
         return p @ x
     result = p @ np.where(finite[..., None], x, 0)

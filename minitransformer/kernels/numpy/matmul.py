@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..devices import xp
+from .activation import activated
 
 
 def _product(a, b):
@@ -17,12 +18,12 @@ def matmul(a, b):
     return _product(a, b)
 
 
-def linear(x, weight, bias=None):
-    """y = x weightᵀ + bias.   x (..., K), weight (N, K), bias (N,) -> y (..., N)."""
+def linear(x, weight, bias=None, activation=None):
+    """y = f(x weightᵀ + bias).   x (..., K), weight (N, K), bias (N,) -> y (..., N)."""
     y = _product(x, weight.T)
     if bias is not None:
         y += bias
-    return y
+    return activated(y, activation)
 
 
 def linear_backward(dy, x, weight, needs=(True, True, True)):

@@ -3,7 +3,8 @@
 import ml_dtypes
 import numpy as np
 
-from .activation import gelu, silu
+from ..devices import device, device_of, xp
+from .activation import activated
 
 
 def _wide(dtype):
@@ -19,8 +20,8 @@ def quantize_rows(x, scale=None):
     """
     with np.errstate(all="ignore"):
         x = x.astype(np.float32)
-        largest = np.abs(x).max(-1, initial=0)
-        scales = largest / np.float32(127) if scale is None else np.full(x.shape[:-1], scale, np.float32)
+        largest = np.abs(x).max(-1) if x.shape[-1] else xp(x).zeros(x.shape[:-1], np.float32)
+        scales = largest / np.float32(127) if scale is None else xp(x).full(x.shape[:-1], scale, np.float32)
         scales = np.where(scales < np.finfo(np.float32).tiny, np.float32(0), scales)  # its inverse might be infinite
         scales = np.where(np.isfinite(largest), scales, np.float32(np.nan))
         usable = (scales > 0)[..., None]
@@ -37,19 +38,19 @@ def quantized_gemm(x, weight, bias=None, activation=None, inputs="float", input_
     wide = _wide(x.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         if inputs == "float":
-            y = x.astype(wide) @ weight.dequantize(wide).T
+            y = x.astype(wide) @ _beside(x, weight.dequantize(wide)).T
         else:
             codes, row_scales = quantize_rows(x, input_scale)
             y = _integer_product(codes, weight, wide) * row_scales.astype(wide)[..., None]
         if bias is not None:
             y = y + bias.astype(wide)
-    return _activated(y, activation).astype(x.dtype)
+    return activated(y, activation).astype(x.dtype)
 
 
 def _integer_product(codes, weight, wide):
-    integers, scales, minima = weight.decode()
+    integers, scales, minima = (_beside(codes, part) for part in weight.decode())
     N, groups, group = integers.shape
-    y = np.zeros((*codes.shape[:-1], N), wide)
+    y = xp(codes).zeros((*codes.shape[:-1], N), wide)
     for g in range(groups):
         # Integers in float64, where they are exact up to 2⁵³, so that BLAS can multiply them.
         q = codes[..., g * group : (g + 1) * group].astype(np.float64)
@@ -59,12 +60,9 @@ def _integer_product(codes, weight, wide):
     return y
 
 
-def _activated(y, activation):
-    if activation == "relu":
-        return np.maximum(y, 0)
-    if activation == "gelu":
-        return gelu(y, "none")
-    return silu(y) if activation == "silu" else y
+def _beside(x, part):
+    """A part of the weight, whose bytes the computer's own memory holds, where x lives."""
+    return None if part is None else device(device_of(x)).put(part)
 
 
 def matmul_bfloat16(a, b):

@@ -29,7 +29,7 @@ __all__ = ["Check", "Wrong", "arrays", "check", "checks_of", "cost", "cost_of", 
 MODULES = {
     "01": "autograd", "02": "attention", "03": "multi_head_attention", "04": "gpt", "05": "what_heads_look_at",
     "06": "recurrence", "07": "optimisation", "08": "sampling", "09": "scaling", "10": "flash_attention",
-    "12": "topk_activation",
+    "11": "quantized_gemm", "12": "topk_activation", "13": "cuda",
 }  # fmt: skip
 
 

@@ -99,3 +99,18 @@ extern "C" __global__ void asserts(int n) {
     assert(n != 3);
     if (n == 4) __trap();
 }
+
+extern "C" __global__ void first_block(int* y) {
+    y[0] = blockIdx.x, y[1] = blockIdx.y;
+    __trap();
+}
+
+// Local memory: 480 KB of the 512 that a thread may have.
+extern "C" __global__ void large_array(float* y, int n) {
+    float numbers[120 << 10];
+    for (int i = 0; i < n; i++) numbers[i] = threadIdx.x;
+    __syncthreads();
+    int right = 0;
+    for (int i = 0; i < n; i++) right += numbers[i] == threadIdx.x;
+    y[blockIdx.x * blockDim.x + threadIdx.x] = right;
+}

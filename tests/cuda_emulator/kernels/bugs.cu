@@ -68,3 +68,14 @@ extern "C" __global__ void other_shuffle(int* y) {
     else y[threadIdx.x] = __shfl_sync(~0u, 2, 0);  // other shuffle, two
 }
 extern "C" __global__ void bad_width(int* y) { y[threadIdx.x] = __shfl_sync(~0u, 1, 0, 12); }  // bad width
+
+// The same line of two files. Nothing may follow: lines are no longer this file's.
+#line 7 "one.cuh"
+__device__ void one(int* y, bool shuffle) { y[threadIdx.x] = shuffle ? __shfl_sync(~0u, 1, 0) : __syncthreads_or(1); }
+#line 7 "two.cuh"
+__device__ void two(int* y, bool shuffle) { y[threadIdx.x] = shuffle ? __shfl_sync(~0u, 1, 0) : __syncthreads_or(1); }
+#line 1 "bugs.cu, the end"
+extern "C" __global__ void two_files(int* y, bool shuffle) {
+    if (threadIdx.x < 16) one(y, shuffle);
+    else two(y, shuffle);
+}

@@ -45,7 +45,7 @@ extern "C" __global__ void last_block_adds(const float* x, float* sums, unsigned
     }
 }
 
-// One thread waits for another one's flag without any barrier.
+// One thread waits for another one's flag without any barrier, or all wait for one thread's.
 extern "C" __global__ void flag(int* y) {
     __shared__ int ready;
     if (threadIdx.x == 0) ready = 0;
@@ -56,3 +56,22 @@ extern "C" __global__ void flag(int* y) {
     }
     if (threadIdx.x == 40) atomicExch(&ready, 1);
 }
+extern "C" __global__ void flag_of_one(int* y, int sets) {
+    __shared__ int ready, value;
+    if (threadIdx.x == 0) ready = 0;
+    __syncthreads();
+    if (threadIdx.x == sets) {
+        value = 7;
+        __threadfence_block();
+        atomicExch(&ready, 1);
+    } else {
+        for (int tries = 0; atomicAdd(&ready, 0) == 0;)
+            if (++tries == 1 << 20) __trap();
+        __threadfence_block();
+    }
+    y[threadIdx.x] = value;
+}
+
+#ifdef ATOMIC
+extern "C" __global__ void an_atomic(NUMBER* x) { ATOMIC(x, x[1]); }
+#endif

@@ -33,3 +33,16 @@ extern "C" __global__ void integers(const int* x, int* y) {  // y (8, n)
     y[4 * n + i] = __float2int_rn(__int_as_float(v)), y[5 * n + i] = int(__umulhi(unsigned(v), 0x9E3779B9u));
     y[6 * n + i] = __mulhi(v, -12345), y[7 * n + i] = int(__byte_perm(unsigned(v), 0x44332211u, 0x7204));
 }
+
+// Without std and without f: the overload for float, of its precision.
+extern "C" __global__ void overloads(const float* x, float* y, int* bytes) {  // y (9, n)
+    const int i = threadIdx.x, n = blockDim.x;
+    const float v = x[i];
+    y[i] = abs(-v), y[n + i] = exp(v), y[2 * n + i] = log(v), y[3 * n + i] = sqrt(v), y[4 * n + i] = pow(v, v);
+    y[5 * n + i] = floor(v), y[6 * n + i] = tanh(v), y[7 * n + i] = erf(v), y[8 * n + i] = rsqrt(v);
+    if (i == 0) {
+        bytes[0] = sizeof(abs(v)), bytes[1] = sizeof(exp(v)), bytes[2] = sizeof(log(v)), bytes[3] = sizeof(sqrt(v));
+        bytes[4] = sizeof(pow(v, v)), bytes[5] = sizeof(floor(v)), bytes[6] = sizeof(tanh(v));
+        bytes[7] = sizeof(erf(v)), bytes[8] = sizeof(rsqrt(v));
+    }
+}

@@ -42,9 +42,9 @@ def matmul(rng, dtype):
     yield Case((poisoned, clean), terms=50, condition=np.nan_to_num(_product(poisoned, clean)))
 
 
-def _linear(x, weight, bias=None):
+def _linear(x, weight, bias=None, *activation):
     condition = _product(x, weight.T) + (0 if bias is None else np.abs(wide(bias)))
-    return Case((x, weight, bias), terms=max(1, x.shape[-1]), condition=condition)
+    return Case((x, weight, bias, *activation), terms=max(1, x.shape[-1]), condition=condition)
 
 
 @cases("linear")
@@ -56,6 +56,16 @@ def linear(rng, dtype):
     for x in layouts(rng, (3, 5, 37), dtype):
         for weight in layouts(rng, (21, 37), dtype):
             yield _linear(x, weight, normal(rng, (42,), dtype)[::-2])
+    for activation in ("relu", "gelu", "gelu_tanh", "silu"):
+        for M, K, N in ((1, 70, 83), (2, 40, 65), (25, 1100, 65), (129, 257, 131), (5, 0, 3), (0, 7, 5)):
+            x, weight = normal(rng, (M, K), dtype), normal(rng, (N, K), dtype, max(K, 1) ** -0.5)
+            yield _linear(x, weight, normal(rng, (N,), dtype), activation)
+            yield _linear(x, np.asfortranarray(weight), None, activation)
+        poisoned = normal(rng, (14, 30), dtype)
+        poisoned[2, 3] = np.nan
+        weight = normal(rng, (40, 30), dtype)
+        condition = np.nan_to_num(_product(poisoned, weight.T))
+        yield Case((poisoned, weight, None, activation), terms=30, condition=condition)
 
 
 def _linear_backward(dy, x, weight, needs=(True, True, True)):

@@ -64,8 +64,11 @@ def quantized_gemm(rng, dtype):
         poisoned = normal(rng, (20, 128), dtype)
         poisoned[3, 7], poisoned[5, 1] = np.nan, np.inf
         yield _case(poisoned, weight, inputs=kinds[-1])
+    nothing = QuantizedWeight("int8", (20, 0), np.ones(20, np.float32).view(np.uint8))  # scales that would let it show
+    for weight in (nothing, nothing.panels()):
+        yield _case(normal(rng, (70, 0), dtype), weight, normal(rng, (20,), dtype), inputs="int8", input_scale=0.5)
     weight = _weight(rng, 21, 64, "int4_zero")
-    for activation in ("relu", "gelu", "silu"):
+    for activation in ("relu", "gelu", "gelu_tanh", "silu"):
         for inputs in ("float", "int8"):
             yield _case(normal(rng, (9, 64), dtype), weight, normal(rng, (42,), dtype)[::-2], activation, inputs)
     for scale in (0.01, 0.1):  # the first clips
