@@ -5,8 +5,8 @@
     (x * x).sum().backward()
     x.grad                                      # array([2., 4.], dtype=float32)
 
-Tensors and ops are here; `mt.nn`, `mt.optim`, `mt.models`, `mt.data`, `mt.training`, `mt.inference`, `mt.kernels` and
-`mt.visualization` are imported when first used.
+Tensors and ops are here; `mt.nn`, `mt.optim`, `mt.models`, `mt.data`, `mt.training`, `mt.inference`, `mt.kernels`,
+`mt.visualization` and `mt.weights` are imported when first used; `mt.load("smollm2")` is a real model.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .tensor import Tensor, arange, as_tensor, full, ones, tensor, zeros
 
 __version__ = "0.1.0"
 
-_LAZY = ("data", "gradient_check", "inference", "models", "nn", "optim", "training", "visualization", "cli")
-_LAZY_NAMES = {"gradcheck": "gradient_check"}
+_LAZY = ("data", "gradient_check", "inference", "models", "nn", "optim", "training", "visualization", "weights", "cli")
+_LAZY_NAMES = {"gradcheck": "gradient_check", "load": "weights"}
 
 globals().update(ops.FUNCTIONS)
 
 __all__ = [
     "Device", "ElementWise", "Function", "Generator", "Tensor", "arange", "as_tensor", "checkpoint", "device",
-    "enable_grad", "full", "gradcheck", "is_grad_enabled", "kernels", "no_grad", "ones", "tensor", "zeros",
+    "enable_grad", "full", "gradcheck", "is_grad_enabled", "kernels", "load", "no_grad", "ones", "tensor", "zeros",
     *ops.FUNCTIONS, *_LAZY,
 ]  # fmt: skip
 

@@ -23,6 +23,8 @@ COMMANDS = {
     "learn": "the map of the lessons; with a number, that lesson",
     "train": "train a GPT on a text of yours (or on Python's language reference)",
     "generate": "let a trained model write",
+    "chat": "talk with a real model: SmolLM2, on this computer",
+    "models": "real models: which can be had, and getting them",
     "attention": "where every head looks in a text: an interactive page, and figures",
     "gradcheck": "check every backward against finite differences, on any kernel set",
     "practice": "write parts of it yourself: exercises, checks, hints",

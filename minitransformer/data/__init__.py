@@ -11,6 +11,7 @@ from .corpus import TEXT_SUFFIXES, default_corpus, load_text
 from .tokenizers import (
     BPETokenizer,
     CharTokenizer,
+    ChatML,
     Tokenizer,
     load_tokenizer,
     readable,
@@ -23,6 +24,7 @@ __all__ = [
     "BPETokenizer",
     "BatchSampler",
     "CharTokenizer",
+    "ChatML",
     "Tokenizer",
     "default_corpus",
     "evaluation_batches",

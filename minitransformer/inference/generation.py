@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
+from ..graph import no_grad
 from ..random import Generator
 from ..tensor import tensor
 from .sampling import check_options, probabilities, sample
@@ -20,7 +21,7 @@ __all__ = ["generate", "generate_text"]
 
 def generate(
     model, ids, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
-    generator: Generator | None = None, use_cache: bool = True, stop: Collection[int] = (),
+    generator: Generator | None = None, use_cache: bool = True, stop: Collection[int] = (), cache=None,
 ) -> Iterator[int]:  # fmt: skip
     """Yield up to max_new_tokens tokens that continue the prompt `ids`, each as soon as it is known.
 
@@ -30,7 +31,10 @@ def generate(
     given; the same state gives the same tokens.
     use_cache: False computes the whole window for each token, which gives the same text more slowly.
     stop: token ids that end the text and are not part of it.
-    Raises ValueError, at once, for an empty prompt and for options out of range; IndexError for an id outside 0..V-1.
+    cache: a `KVCache` whose tokens come before the prompt; the prompt and what is written join them, all but the last
+    token. Then nothing moves on: a text that fills the context, or the cache, ends.
+    Raises ValueError, at once, for an empty prompt, for options out of range, and for a prompt that does not fit behind
+    the cache; IndexError for an id outside 0..V-1.
     """
     ids = np.asarray(ids)
     if ids.ndim != 1 or ids.size == 0 or ids.dtype.kind not in "iu":
@@ -46,6 +50,13 @@ def generate(
     def choose(logits):
         return int(sample(probabilities(logits[0, -1].to("cpu"), temperature, top_k, top_p), generator))
 
+    if cache is not None:
+        room = min(model.config.context, cache.capacity) - cache.length
+        if len(ids) > room:
+            raise ValueError(
+                f"generate: {len(ids)} tokens do not fit behind the {cache.length} in the cache: {room} do"
+            )
+        return _continue(model, ids.tolist(), max_new_tokens, choose, cache, room, frozenset(stop))
     return _stream(model, ids.tolist(), max_new_tokens, choose, use_cache, frozenset(stop))
 
 
@@ -65,6 +76,18 @@ def _stream(model, tokens, max_new_tokens, choose, use_cache, stop):
         if token in stop:
             return
         window.append(token)
+        yield token
+
+
+def _continue(model, new, max_new_tokens, choose, cache, room, stop):
+    still = not any(module.training for module in model.modules())  # asked once: such a walk takes long
+    for _ in range(min(max_new_tokens, room - len(new) + 1)):
+        with no_grad() if still and not model.training else model.evaluating():
+            logits = model(tensor([new]).to(model.device), cache, last_only=True)
+        token = choose(logits)
+        if token in stop:
+            return
+        new = [token]
         yield token
 
 

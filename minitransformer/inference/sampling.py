@@ -45,24 +45,37 @@ def probabilities(logits, temperature: float = 1.0, top_k: int | None = None, to
     if not np.isfinite(largest).all():  # a NaN anywhere makes the largest NaN
         raise ValueError("sampling: the logits hold NaN or infinity; the model has diverged")
     if temperature == 0.0:
-        return np.eye(x.shape[-1])[x.argmax(axis=-1)]
+        p = np.zeros(x.shape)
+        np.put_along_axis(p, x.argmax(axis=-1)[..., None], 1.0, axis=-1)
+        return p
     with np.errstate(over="ignore"):  # a tiny temperature sends all but the largest to -inf, as it should
         p = np.exp((x - largest) / temperature)
     p /= p.sum(axis=-1, keepdims=True)
     if top_k is None and top_p is None:
         return p
-
-    order = np.argsort(-x, axis=-1, kind="stable")  # from the most probable token to the least
-    ordered = np.take_along_axis(p, order, axis=-1)
-    if top_k is not None:
-        ordered[..., top_k:] = 0.0
-        ordered /= ordered.sum(axis=-1, keepdims=True)
-    if top_p is not None:
-        before = np.cumsum(ordered, axis=-1) - ordered  # the mass of all tokens that are more probable
-        ordered[before >= top_p] = 0.0
-        ordered /= ordered.sum(axis=-1, keepdims=True)
-    np.put_along_axis(p, order, ordered, axis=-1)
+    for row, scores in zip(p.reshape(-1, p.shape[-1]), x.reshape(-1, p.shape[-1])):
+        row[:] = _cut(row, scores, top_k, top_p)
     return p
+
+
+def _cut(p, x, top_k, top_p):
+    """One row with its tail cut off. Only what may stay is sorted: a vocabulary is large, what stays is little."""
+    if top_k is not None and top_k < p.size:
+        least = np.partition(x, p.size - top_k)[p.size - top_k]
+        candidates = np.flatnonzero(x >= least)  # those that equal the least may be too many
+    else:
+        # All tokens below (1 - top_p) / V together weigh less than 1 - top_p, so the set is full before them.
+        candidates = np.flatnonzero(p >= (0.0 if top_p is None else (1.0 - top_p) / p.size * (1.0 - 1e-9)))
+    order = candidates[np.argsort(-x[candidates], kind="stable")][:top_k]  # from the most probable token to the least
+    kept = p[order]
+    if top_k is not None:
+        kept /= kept.sum()
+    if top_p is not None:
+        before = np.cumsum(kept) - kept  # the mass of all tokens that are more probable
+        kept[before >= top_p] = 0.0
+    row = np.zeros_like(p)
+    row[order] = kept / kept.sum()
+    return row
 
 
 def sample(probabilities: np.ndarray, generator: Generator) -> np.ndarray:

@@ -194,6 +194,22 @@ class QuantizedWeight:
                 w += minima.astype(wide)[..., None]
             return w.reshape(self.shape).astype(dtype)
 
+    def take(self, rows) -> QuantizedWeight:
+        """Some rows (n,) as a weight (n, K) of their own, in rows; a table is looked up so."""
+        of = self.rows()
+        bytes_of_rows = of.data.reshape(self.shape[0], -1)[rows]
+        return QuantizedWeight(self.format, bytes_of_rows.shape[:1] + self.shape[1:], bytes_of_rows.ravel(), self.group)
+
+    @classmethod
+    def stack(cls, weights) -> QuantizedWeight:
+        """Weights (N_i, K) of one format as one (Σ N_i, K), in rows: products with the same x made in one."""
+        first = weights[0]
+        for weight in weights:
+            if (weight.format, weight.group, weight.shape[1]) != (first.format, first.group, first.shape[1]):
+                raise ValueError(f"stack: weights must be of one format and width, got {first} and {weight}")
+        data = np.concatenate([weight.rows().data for weight in weights])
+        return cls(first.format, (sum(weight.shape[0] for weight in weights), first.shape[1]), data, first.group)
+
     # ------------------------------------------------------------ layouts
 
     def panels(self) -> QuantizedWeight:

@@ -6,11 +6,14 @@ from .block import Block
 from .dropout import Dropout
 from .embedding import Embedding
 from .feed_forward import FeedForward
+from .gated_feed_forward import GatedFeedForward
 from .kv_cache import KVCache, LayerCache
 from .linear import Linear
 from .module import Buffer, Module, Parameter
 from .normalization import LayerNorm, RMSNorm
 from .paged_cache import PagedCache, PagedLayer
+from .positions import RotaryEmbedding
+from .quantized_embedding import QuantizedEmbedding
 from .quantized_linear import QuantizedLinear
 from .recording import Recording
 from .recurrent import LSTM, RNN
@@ -24,6 +27,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "FeedForward",
+    "GatedFeedForward",
     "KVCache",
     "LayerCache",
     "LayerNorm",
@@ -33,9 +37,11 @@ __all__ = [
     "PagedCache",
     "PagedLayer",
     "Parameter",
+    "QuantizedEmbedding",
     "QuantizedLinear",
     "RMSNorm",
     "Recording",
+    "RotaryEmbedding",
     "SparseFeedForward",
     "alibi_slopes",
     "initialization",

@@ -43,15 +43,16 @@ class MultiHeadAttention(Module):
     nothing is copied before the attention itself. H changes neither the number of parameters nor of multiplications.
 
     causal: token i sees tokens up to i. window: only those less than so far away. alibi: scores fall with the distance,
-    by `alibi_slopes`. key_value_heads: G < H heads of keys and values, each read by H/G heads of queries; a KV cache is
-    that much smaller. `head_mask`: None, or a tensor (H,) that multiplies the outputs of the heads; 0 switches a head
-    off, and the gradient of the mask says how much the loss leans on each.
+    by `alibi_slopes`. rotary: a `RotaryEmbedding` (or None) that turns queries and keys by their positions.
+    key_value_heads: G < H heads of keys and values, each read by H/G heads of queries; a KV cache is that much smaller.
+    `head_mask`: None, or a tensor (H,) that multiplies the outputs of the heads; 0 switches a head off, and the
+    gradient of the mask says how much the loss leans on each.
     Source: Vaswani et al. 2017, §3.2.2; Ainslie et al. 2023; Press et al. 2022; documents D2 §1.2, D3 §1.1.
     """
 
     def __init__(
         self, width: int, heads: int, causal: bool = True, bias: bool = True,
-        *, key_value_heads: int | None = None, window: int | None = None, alibi: bool = False,
+        *, key_value_heads: int | None = None, window: int | None = None, alibi: bool = False, rotary=None,
         generator: Generator, init=xavier_uniform, output_init=None,
     ):  # fmt: skip
         groups = heads if key_value_heads is None else key_value_heads
@@ -65,6 +66,7 @@ class MultiHeadAttention(Module):
         self.heads, self.key_value_heads, self.head_width = heads, groups, width // heads
         self.causal, self.window = causal, window
         sizes = [width, groups * self.head_width, groups * self.head_width]
+        self.rotary = rotary
         self.qkv = Linear(width, sum(sizes), bias, generator=generator, init=_each(init, sizes))
         self.output = Linear(width, width, bias, generator=generator, init=output_init or init)
         self.slopes = Buffer(alibi_slopes(heads), dtype=self.qkv.weight.dtype) if alibi else None
@@ -79,7 +81,11 @@ class MultiHeadAttention(Module):
         B, T, D = x.shape
         H, G = self.heads, self.key_value_heads
         heads = self.qkv(x).reshape(B, T, H + 2 * G, self.head_width).transpose(1, 2)
-        q, k, v = heads.split([H, G, G], axis=1)  # (B, H, T, d), (B, G, T, d) twice
+        if self.rotary is None:
+            q, k, v = heads.split([H, G, G], axis=1)  # (B, H, T, d), (B, G, T, d) twice
+        else:
+            turned, v = heads.split([H + G, G], axis=1)
+            q, k = self.rotary(turned, _past(cache)).split([H, G], axis=1)
         if isinstance(cache, PagedLayer):
             if capture or not self.causal:
                 raise ValueError("MultiHeadAttention: a paged cache serves causal attention, without capture")
@@ -119,6 +125,13 @@ class MultiHeadAttention(Module):
         parts += [f"key_value_heads={self.key_value_heads}"] * (self.key_value_heads != self.heads)
         parts += ["causal=False"] * (not self.causal) + [f"window={self.window}"] * (self.window is not None)
         return ", ".join(parts + ["alibi"] * (self.slopes is not None))
+
+
+def _past(cache):
+    """How many tokens stand before those at hand: an integer, or one for each row (B,)."""
+    if isinstance(cache, PagedLayer):
+        return cache.batch.lengths - cache.batch.tokens
+    return 0 if cache is None else cache.length
 
 
 def _each(init, sizes):

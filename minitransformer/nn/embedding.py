@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..ops.embedding import embedding
+from ..ops.matmul import linear
 from ..random import Generator
 from .initialization import normal
 from .module import Module, Parameter, check_size
@@ -23,6 +24,10 @@ class Embedding(Module):
 
     def forward(self, indices):
         return embedding(indices, self.weight)
+
+    def scores(self, x):
+        """x (..., D) -> x weightᵀ (..., V): the table read the other way round, where a model ties the two."""
+        return linear(x, self.weight)
 
     def extra_repr(self):
         return f"{self.num_embeddings}, {self.embedding_dim}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..random import Generator
 
-__all__ = ["normal", "ones", "xavier_normal", "xavier_uniform", "zeros"]
+__all__ = ["later", "normal", "ones", "xavier_normal", "xavier_uniform", "zeros"]
 
 
 def xavier_uniform(shape, generator: Generator, gain: float = 1.0) -> np.ndarray:
@@ -44,6 +44,11 @@ def zeros(shape, generator: Generator | None = None) -> np.ndarray:
 def ones(shape, generator: Generator | None = None) -> np.ndarray:
     """For the scale of a normalisation."""
     return np.ones(shape, np.float32)
+
+
+def later(shape, generator: Generator | None = None) -> np.ndarray:
+    """No numbers and no memory yet, one 0 seen everywhere: for a model whose weights are about to come from a file."""
+    return np.broadcast_to(np.float32(0), shape)
 
 
 def _fans(shape):

@@ -28,6 +28,7 @@ class QuantizedLinear(Module):
         if not isinstance(weight, QuantizedWeight):
             raise TypeError(f"QuantizedLinear: weight must be a QuantizedWeight, got {type(weight).__name__}")
         self.out_features, self.in_features = weight.shape
+        self._weight = weight
         self.bias = bias if bias is None or isinstance(bias, Parameter) else Parameter(bias)
         b = None if bias is None else self.bias.data
         nothing = np.empty((0, self.in_features), np.float32 if b is None else b.dtype)
@@ -49,11 +50,14 @@ class QuantizedLinear(Module):
 
     @property
     def weight(self) -> QuantizedWeight:
-        """The weight, a view of the module's bytes."""
+        """The weight, a view of the module's bytes; made and checked anew only where these were exchanged."""
         (data,) = self.data.values()
         if data.device != "cpu":
             raise TypeError(f'QuantizedLinear: it computes on cpu, its bytes live on {data.device}; .to("cpu") it')
-        return QuantizedWeight(self.format, (self.out_features, self.in_features), data.data, self.group, self.layout)
+        if self._weight.data is not data.data:
+            shape = self.out_features, self.in_features
+            self._weight = QuantizedWeight(self.format, shape, data.data, self.group, self.layout)
+        return self._weight
 
     def forward(self, x, activation=None):
         return quantized_gemm(x, self.weight, self.bias, activation, inputs=self.inputs, input_scale=self.input_scale)

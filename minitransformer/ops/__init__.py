@@ -19,6 +19,7 @@ from . import (
     normalization,
     quantized_gemm,
     reduction,
+    rotary,
     shape,
     softmax,
     topk_activation,
@@ -26,7 +27,7 @@ from . import (
 
 MODULES = (
     arithmetic, elementary, activation, matmul, reduction, shape, indexing, embedding, softmax, normalization,
-    cross_entropy, loss, dropout, attention, topk_activation, quantized_gemm, move,
+    cross_entropy, loss, dropout, attention, rotary, topk_activation, quantized_gemm, move,
 )  # fmt: skip
 FUNCTIONS = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 

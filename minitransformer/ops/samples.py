@@ -333,6 +333,16 @@ def _rms_norm(draw):
     yield "strided", f, (draw(3, 12)[:, ::2], draw(6))
 
 
+@samples("Rotary")
+def _rotary(draw):
+    f, angles = F["rotary"], draw(3, 2)
+    cos, sin = np.cos(angles), np.sin(angles)
+    yield "half-split", lambda x: f(x, cos, sin), (draw(2, 3, 4),)
+    yield "interleaved", lambda x: f(x, cos, sin, interleaved=True), (draw(2, 2, 3, 4),)
+    yield "positions a row", lambda x: f(x, np.cos(angles)[:, None, None], sin[:, None, None]), (draw(3, 2, 1, 4),)
+    yield "strided", lambda x: f(x, cos, sin), (draw(3, 2, 4).swapaxes(0, 1),)
+
+
 @samples("CrossEntropy")
 def _cross_entropy(draw):
     f = F["cross_entropy"]

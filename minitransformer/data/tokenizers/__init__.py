@@ -3,10 +3,12 @@
 from .base import Tokenizer, load_tokenizer, tokenizer_from_json
 from .bpe import BPETokenizer
 from .char import CharTokenizer
+from .chat_template import ChatML
 from .labels import readable, readable_sequence
 
 __all__ = [
     "BPETokenizer",
+    "ChatML",
     "CharTokenizer",
     "Tokenizer",
     "load_tokenizer",

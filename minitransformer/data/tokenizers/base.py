@@ -27,6 +27,7 @@ class Tokenizer(ABC):
 
     kind: str  # the word in the file that names the class
     kinds: dict[str, type[Tokenizer]] = {}
+    chat = None  # the template of dialogues (`ChatML`), where the model that it belongs to has one
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
