@@ -335,12 +335,16 @@ def _rms_norm(draw):
 
 @samples("Rotary")
 def _rotary(draw):
-    f, angles = F["rotary"], draw(3, 2)
-    cos, sin = np.cos(angles), np.sin(angles)
-    yield "half-split", lambda x: f(x, cos, sin), (draw(2, 3, 4),)
-    yield "interleaved", lambda x: f(x, cos, sin, interleaved=True), (draw(2, 2, 3, 4),)
-    yield "positions a row", lambda x: f(x, np.cos(angles)[:, None, None], sin[:, None, None]), (draw(3, 2, 1, 4),)
-    yield "strided", lambda x: f(x, cos, sin), (draw(3, 2, 4).swapaxes(0, 1),)
+    angles = draw(3, 2)
+
+    def turn(x, by=angles, **options):
+        cos, sin = (Tensor(f(by).astype(x.dtype)).to(x.device) for f in (np.cos, np.sin))
+        return F["rotary"](x, cos, sin, **options)
+
+    yield "half-split", turn, (draw(2, 3, 4),)
+    yield "interleaved", lambda x: turn(x, interleaved=True), (draw(2, 2, 3, 4),)
+    yield "positions a row", lambda x: turn(x, angles[:, None, None]), (draw(3, 2, 1, 4),)
+    yield "strided", turn, (draw(3, 2, 4).swapaxes(0, 1),)
 
 
 @samples("CrossEntropy")
