@@ -411,7 +411,15 @@ def learn(arguments):
 
 def test(arguments):
     gradients = 0 if arguments else check_gradients()
-    return call(PYTHON, "-m", "pytest", *arguments) or gradients
+    return call(PYTHON, "-m", "pytest", *on_all_cores(arguments), *arguments) or gradients
+
+
+def on_all_cores(arguments):
+    """Options with which pytest shares the tests out, unless somebody wants to watch or debug them."""
+    if any(a.startswith(("-n", "-s", "--pdb", "--trace", "--co")) for a in arguments):
+        return []
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its idle threads spin, and the cores are taken
+    return ["-n", "auto"]
 
 
 def check_gradients():
