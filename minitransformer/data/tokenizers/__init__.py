@@ -5,12 +5,14 @@ from .bpe import BPETokenizer
 from .char import CharTokenizer
 from .chat_template import ChatML
 from .labels import readable, readable_sequence
+from .wordpiece import WordPieceTokenizer
 
 __all__ = [
     "BPETokenizer",
     "ChatML",
     "CharTokenizer",
     "Tokenizer",
+    "WordPieceTokenizer",
     "load_tokenizer",
     "readable",
     "readable_sequence",
