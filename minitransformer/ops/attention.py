@@ -90,7 +90,7 @@ def scaled_dot_product_attention(
         if attn_mask.dtype == bool:
             np, dtype = xp(attn_mask.data), query.dtype
             attn_mask = Tensor(np.where(attn_mask.data, dtype.type(0), dtype.type(-math.inf)))
-    spans = _spans(query, key, key_lengths, boundaries)
+    spans = key_spans(query, key, key_lengths, boundaries)
     return Attention.apply(
         query, key, value, attn_mask, _constant_slopes(alibi_slopes, query), spans,
         scale=_scale(scale, query), causal=bool(is_causal), **_given(window=window, offset=offset),
@@ -123,7 +123,7 @@ def _constant_slopes(slopes, query):
     return None if slopes is None else xp(query.data).asarray(plain(slopes), query.dtype)
 
 
-def _spans(query, key, lengths, boundaries):
+def key_spans(query, key, lengths=None, boundaries=None):
     """The first and last key of each query, (B or 1, Tq, 2), from lengths or boundaries; None without them."""
     if lengths is None and boundaries is None:
         return None
