@@ -10,7 +10,7 @@ from .. import kernels
 from ..ops.attention import key_spans, scaled_dot_product_attention
 from ..random import Generator
 from ..tensor import Tensor
-from .initialization import xavier_uniform
+from .initialization import later, xavier_uniform
 from .linear import Linear
 from .module import Module, check_size
 from .paged_cache import PagedLayer
@@ -142,6 +142,8 @@ def _each(init, sizes):
     """q, k and v are three maps: each gets a start of its own fan-in and fan-out, not that of the whole matrix."""
 
     def initialize(shape, generator):
+        if init is later:
+            return later(shape)
         return np.concatenate([init((size, shape[1]), generator) for size in sizes])
 
     return initialize
