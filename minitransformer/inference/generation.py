@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
+from ..graph import no_grad
 from ..random import Generator
 from ..tensor import tensor
 from .sampling import check_options, probabilities, sample
@@ -79,8 +80,9 @@ def _stream(model, tokens, max_new_tokens, choose, use_cache, stop):
 
 
 def _continue(model, new, max_new_tokens, choose, cache, room, stop):
+    still = not any(module.training for module in model.modules())  # asked once: such a walk takes long
     for _ in range(min(max_new_tokens, room - len(new) + 1)):
-        with model.evaluating():
+        with no_grad() if still and not model.training else model.evaluating():
             logits = model(tensor([new]).to(model.device), cache, last_only=True)
         token = choose(logits)
         if token in stop:

@@ -35,21 +35,26 @@ class LayerCache:
         Raises ValueError where they do not fit: another B, G or d, or more tokens than are free; TypeError for another
         dtype; RuntimeError while gradients are recorded, because none would flow to what is stored.
         """
-        B, G, capacity, d = self.keys.shape
-        T, end = key.shape[2], self.length + key.shape[2]
         if key.requires_grad or value.requires_grad:
             raise RuntimeError("KV cache: no gradient flows through it; decode under mt.no_grad()")
-        if key.shape != (B, G, T, d) or value.shape != key.shape:
+        keys, values = self.store(key.data, value.data)
+        return Tensor(keys), Tensor(values)
+
+    def store(self, key, value):
+        """`append` of arrays."""
+        B, G, capacity, d = self.keys.shape
+        T, end = key.shape[2], self.length + key.shape[2]
+        if tuple(key.shape) != (B, G, T, d) or value.shape != key.shape:
             raise ValueError(f"KV cache: made for shapes ({B}, {G}, T, {d}), got {key.shape} and {value.shape}")
         if key.dtype != self.keys.dtype:
             raise TypeError(f"KV cache: made for {self.keys.dtype}, got {key.dtype}")
-        same_device("KV cache", self.keys, key.data, value.data)
+        same_device("KV cache", self.keys, key, value)
         if end > capacity:
             raise ValueError(f"KV cache: {self.length} of {capacity} positions are filled, {T} more do not fit")
-        self.keys[:, :, self.length : end] = key.data
-        self.values[:, :, self.length : end] = value.data
+        self.keys[:, :, self.length : end] = key
+        self.values[:, :, self.length : end] = value
         self.length = end
-        return Tensor(self.keys[:, :, :end]), Tensor(self.values[:, :, :end])
+        return self.keys[:, :, :end], self.values[:, :, :end]
 
 
 class KVCache:

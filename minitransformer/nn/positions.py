@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.devices import device as open_device
-from ..ops.rotary import rotary
+from ..kernels.devices import device_of
+from ..ops.rotary import rotary, turned
+from ..tensor import plain
 from .module import Module, check_size
 
 __all__ = ["RotaryEmbedding"]
@@ -33,23 +35,28 @@ class RotaryEmbedding(Module):
         self._tables = {}  # (dtype, device) -> cos, sin of the positions so far asked for
 
     def forward(self, x, start=0):
+        return rotary(x, *self._angles(x, start), self.interleaved)
+
+    def turn(self, x, start=0):
+        """The same of an array."""
+        return turned(x, *self._angles(x, start), self.interleaved)
+
+    def _angles(self, x, start):
         T = x.shape[-2]
         if isinstance(start, np.ndarray):  # one a row
             cos, sin = self._table(x, int(start.max(initial=0)) + T)
             at = start[:, None] + np.arange(T)
-            cos, sin = cos[at][:, None], sin[at][:, None]  # (B, 1, T, d/2)
-        else:
-            cos, sin = self._table(x, start + T)
-            cos, sin = cos[start : start + T], sin[start : start + T]
-        return rotary(x, cos, sin, self.interleaved)
+            return cos[at][:, None], sin[at][:, None]  # (B, 1, T, d/2)
+        cos, sin = self._table(x, start + T)
+        return cos[start : start + T], sin[start : start + T]
 
     def _table(self, x, length):
         """cos and sin (at least `length`, d/2); doubled when too short, so decoding makes few of them."""
-        key = x.dtype, x.device
+        key = x.dtype, device_of(plain(x))
         if key not in self._tables or len(self._tables[key][0]) < length:
             positions = np.arange(1 << (length - 1).bit_length())
             angles = np.outer(positions, self.base ** (-np.arange(0, self.width, 2) / self.width))
-            put = open_device(x.device).put
+            put = open_device(key[1]).put
             self._tables[key] = put(np.cos(angles).astype(x.dtype)), put(np.sin(angles).astype(x.dtype))
         return self._tables[key]
 

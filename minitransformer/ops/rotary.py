@@ -23,15 +23,16 @@ class Rotary(Function):
 
     def forward(self, x, *, cos, sin, interleaved=False):
         self.turn = cos, sin, interleaved
-        return _turned(x, cos, sin, interleaved)
+        return turned(x, cos, sin, interleaved)
 
     def backward(self, dy):
         cos, sin, interleaved = self.turn
-        return _turned(dy, cos, -sin, interleaved)
+        return turned(dy, cos, -sin, interleaved)
 
 
 @computed_in_float32
-def _turned(x, cos, sin, interleaved):
+def turned(x, cos, sin, interleaved):
+    """`rotary` of an array."""
     half = x.shape[-1] // 2
     first, second = (slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(half), slice(half, None))
     x1, x2 = x[..., first], x[..., second]

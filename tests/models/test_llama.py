@@ -123,3 +123,18 @@ def test_captured_attention_and_heads_switched_off():
 def test_sizes_that_make_no_model(wrong, said):
     with pytest.raises(ValueError, match=said):
         LlamaConfig(**{**SMALL, **wrong})
+
+
+@pytest.mark.parametrize("kernel_set", KERNEL_SETS)
+def test_decoding_on_arrays_is_the_layers_bit_for_bit(kernel_set):
+    """`_decode`, which runs without capture, against the modules and ops, which run with it."""
+    model = small_llama("float32", rope_interleaved=True)
+    ids = random_ids(model, 2, 12)
+    with kernels.use(kernel_set), model.evaluating():
+        short, long = model.new_cache(2), model.new_cache(2)
+        for start, stop in ((0, 7), (7, 8), (8, 12)):
+            a = model(ids[:, start:stop], short).numpy()
+            b, _ = model(ids[:, start:stop], long, capture_attention=True)
+            assert np.array_equal(a, b.numpy())
+        for one, other in zip(short.layers, long.layers):
+            assert np.array_equal(one.keys, other.keys) and np.array_equal(one.values, other.values)
