@@ -25,8 +25,8 @@ CONTROL, USER_DEFINED = 3, 4  # tokenizer.ggml.token_type: tokens that stand for
 
 
 def load(source, inputs: str = "float"):
-    """(model, tokenizer) of a GGUF file, a Hugging Face folder (see `load_folder`), or a name of the catalogue, which is
-    fetched at the first time.
+    """(model, tokenizer) of a GGUF file, a Hugging Face folder (see `load_folder`), or a name of the catalogue,
+    which is fetched at the first time.
 
     Weights in few bits stay so and are laid out for the kernels; norms are float32. inputs: "float", the exact numbers
     of the file; "int8" rounds the activations to 8 bits before each product, which is much faster and a little worse.
