@@ -8,6 +8,7 @@ x, y = next(BatchSampler(train, batch_size=12, context=64, generator=Generator(0
 
 from .batches import BatchSampler, evaluation_batches, split, tokens_needed
 from .corpus import TEXT_SUFFIXES, default_corpus, load_text
+from .masking import hide_tokens, pad
 from .tokenizers import (
     BPETokenizer,
     CharTokenizer,
@@ -28,8 +29,10 @@ __all__ = [
     "WordPieceTokenizer",
     "default_corpus",
     "evaluation_batches",
+    "hide_tokens",
     "load_text",
     "load_tokenizer",
+    "pad",
     "readable",
     "readable_sequence",
     "split",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..data import pad
 from ..models import BERT
 
 __all__ = ["embed"]
@@ -51,11 +52,10 @@ def _batches(order, sequences):
         yield rows
 
 
-def _means(model, sequences, pad):
+def _means(model, sequences, pad_id):
     """(n, D): the mean over the real tokens of each sequence."""
-    lengths = np.array([len(ids) for ids in sequences])
-    T = lengths.max()
-    ids = np.array([sequence + [pad] * (T - len(sequence)) for sequence in sequences])  # (n, T)
+    ids, lengths = pad(sequences, pad_id)  # (n, T), (n,)
+    T = ids.shape[1]
     padded = lengths.min() < T
     x = model(ids, lengths=lengths if padded else None).numpy()  # (n, T, D)
     if not padded:
