@@ -12,6 +12,7 @@ from .masking import hide_tokens, pad
 from .tokenizers import (
     BPETokenizer,
     CharTokenizer,
+    ChatML,
     Tokenizer,
     WordPieceTokenizer,
     load_tokenizer,
@@ -25,6 +26,7 @@ __all__ = [
     "BPETokenizer",
     "BatchSampler",
     "CharTokenizer",
+    "ChatML",
     "Tokenizer",
     "WordPieceTokenizer",
     "default_corpus",

@@ -11,6 +11,7 @@ import numpy as np
 from minitransformer import kernels
 from minitransformer.function import OPS
 from minitransformer.kernels import paging
+from minitransformer.ops.rotary import turned
 
 
 @contextlib.contextmanager
@@ -108,6 +109,11 @@ def _layer_norm(dy, x, weight, mean, rstd, *, centre=True, project=True, divisor
 
 def _layer_norm_with(**options):
     return {"backward": lambda self, dy: _layer_norm(dy, *self.saved, **options)}
+
+
+def _rotary_turned_further(self, dy):
+    cos, sin, interleaved = self.turn
+    return turned(dy, cos, sin, interleaved)
 
 
 def _softmax_without_the_sum(self, dy):
@@ -212,6 +218,7 @@ PARTICULAR = [
     ("LayerNorm", "no centring", _layer_norm_with(centre=False)),
     ("LayerNorm", "no projection", _layer_norm_with(project=False)),
     ("LayerNorm", "n - 1 for n", _layer_norm_with(divisor=1)),
+    ("Rotary", "turned further, not back", {"backward": _rotary_turned_further}),
     ("Softmax", "the sum forgotten", {"backward": _softmax_without_the_sum}),
     ("Dropout", "another mask in backward", {"backward": _fresh_dropout_mask}),
     ("CrossEntropy", "summed, not averaged", {"backward": _cross_entropy_not_averaged}),

@@ -59,7 +59,7 @@ class Float64Llama:
     def norm(self, x, name):
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + self.eps) * self.weights[f"{name}.weight"]
 
-    def attention(self, x, block):
+    def attend(self, x, block):
         T, d = len(x), x.shape[1] // self.heads
         q, k, v = (
             (x @ self.weights[f"{block}.attn_{part}.weight"].T).reshape(T, -1, d).swapaxes(0, 1) for part in "qkv"
@@ -72,15 +72,15 @@ class Float64Llama:
         o = (p / p.sum(-1, keepdims=True)) @ v
         return o.swapaxes(0, 1).reshape(T, -1) @ self.weights[f"{block}.attn_output.weight"].T
 
-    def feed_forward(self, x, block):
+    def transform(self, x, block):
         gate, up = (x @ self.weights[f"{block}.ffn_{part}.weight"].T for part in ("gate", "up"))
         return (gate / (1 + np.exp(-gate)) * up) @ self.weights[f"{block}.ffn_down.weight"].T
 
     def logits(self, ids):
         x = self.weights["token_embd.weight"][np.asarray(ids)]
         for i in range(self.layers):
-            x = x + self.attention(self.norm(x, f"blk.{i}.attn_norm"), f"blk.{i}")
-            x = x + self.feed_forward(self.norm(x, f"blk.{i}.ffn_norm"), f"blk.{i}")
+            x = x + self.attend(self.norm(x, f"blk.{i}.attn_norm"), f"blk.{i}")
+            x = x + self.transform(self.norm(x, f"blk.{i}.ffn_norm"), f"blk.{i}")
         return self.norm(x, "output_norm") @ self.weights["token_embd.weight"].T
 
 
