@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.tokenizers import Tokenizer, WordPieceTokenizer, load_tokenizer
+from ..data.tokenizers import Tokenizer, WordPieceTokenizer, bpe_from_tokenizer_json, load_tokenizer
 from ..nn import Module, Parameter
 from ..nn.initialization import later
 from .hugging_face_names import ARCHITECTURES, Part
@@ -113,8 +113,13 @@ def _tokenizer(folder) -> Tokenizer | None:
     if (folder / OWN_TOKENIZER).is_file():
         return load_tokenizer(folder / OWN_TOKENIZER)
     path = folder / "tokenizer.json"
-    if path.is_file() and read_json(path).get("model", {}).get("type") == "WordPiece":
-        return WordPieceTokenizer.from_tokenizer_json(path)
+    if path.is_file():
+        file = read_json(path)
+        kind = file["model"].get("type") if isinstance(file.get("model"), dict) else None
+        if kind == "WordPiece":
+            return WordPieceTokenizer.from_tokenizer_json(path)
+        if kind == "BPE":
+            return bpe_from_tokenizer_json(file, path)
     if (folder / "vocab.txt").is_file():
         about = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
         lowercase = about.get("do_lower_case", True) is not False

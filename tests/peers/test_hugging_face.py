@@ -115,3 +115,25 @@ def test_our_tokenizer_in_theirs(lowercase, tmp_path):
     text = "The Cat, élan 你好 unbelievable!"
     assert theirs(text)["input_ids"] == tokenizer.sequence(text)[0]
     assert load(tmp_path)[1] == tokenizer
+
+
+@pytest.mark.parametrize("rule", ["gpt2", "smollm"])
+def test_their_byte_pair_tokenizer_in_ours(rule, tmp_path):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    theirs = Tokenizer(models.BPE())
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    digits = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), level])
+    theirs.pre_tokenizer, theirs.decoder = (digits if rule == "smollm" else level), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )  # fmt: skip
+    theirs.train_from_iterator([default_corpus()[:30_000]], trainer)
+    save_folder(GPT(GPTConfig(theirs.get_vocab_size(), T, 1, 2, 8)), tmp_path)
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    _, ours = load(tmp_path)
+    theirs.encode_special_tokens = True
+    for text in (default_corpus()[30_000:60_000], "你好 🙂 12345, don't  x\n\n<|endoftext|>"):
+        assert ours.encode(text) == theirs.encode(text).ids and ours.decode(ours.encode(text)) == text
+    assert ours.special_ids == {"<|endoftext|>": 0}

@@ -13,6 +13,8 @@ from safetensors.numpy import save_file
 import minitransformer as mt
 from minitransformer import Generator
 from minitransformer.data import BPETokenizer, WordPieceTokenizer
+from minitransformer.data.tokenizers import bpe_from_tokenizer_json
+from minitransformer.data.tokenizers.byte_letters import to_letters
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, Llama, LlamaConfig
 from minitransformer.weights import SafetensorsError, load_folder, open_safetensors, save_folder
 
@@ -232,3 +234,45 @@ def test_damage_anywhere_gives_an_error_or_a_model(data, tmp_path):
         assert str(folder) in str(error) and "\n" not in str(error)
     else:
         assert all(np.isfinite(p.numpy()).all() for p in model.parameters())
+
+
+BYTES = {to_letters(bytes([byte])): byte for byte in range(256)}
+BPE_FILE = {
+    "added_tokens": [{"id": 257, "content": "<|end|>"}],
+    "normalizer": None,
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+    "model": {"type": "BPE", "vocab": BYTES | {"th": 256}, "merges": ["t h"]},
+}
+
+
+def test_a_byte_pair_tokenizer_of_theirs(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    made = bpe_from_tokenizer_json(BPE_FILE, path)
+    assert made.encode("the <|end|>")[0] == 256 and made.special_ids == {"<|end|>": 257}
+    newer = BPE_FILE | {"model": BPE_FILE["model"] | {"merges": [["t", "h"]]}}
+    assert bpe_from_tokenizer_json(newer, path) == made
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("model", {"type": "Unigram"}, "'model' must be of type BPE, got 'Unigram'"),
+        ("model", {"vocab": []}, "model.vocab must be an object"),
+        ("model", {"vocab": BYTES | {"th": 300}}, r"must give the ids 0\.\.257, each once"),
+        ("model", {"merges": ["t h e"]}, "each of model.merges must be two tokens"),
+        ("model", {"merges": [["t", 3]]}, "each of model.merges must be two tokens"),
+        ("model", {"merges": ["h t"]}, "makes b'ht', which is no token"),
+        ("model", {"end_of_word_suffix": "</w>"}, "model.end_of_word_suffix must be empty to be read"),
+        ("pre_tokenizer", {"add_prefix_space": True}, "'pre_tokenizer' must be that of GPT-2 or SmolLM"),
+        ("pre_tokenizer", {"type": "Sequence", "pretokenizers": 3}, "'pre_tokenizer' must be that of GPT-2 or SmolLM"),
+        ("added_tokens", [3], "each of 'added_tokens' must be an object with content and id, got 3"),
+        ("added_tokens", [{"id": 1, "content": "th"}], "the id of 'th' in 'added_tokens' must be 256, got 1"),
+        ("normalizer", {"type": "NFC"}, "'normalizer' must be null"),
+    ],
+)
+def test_a_byte_pair_tokenizer_that_lies(part, change, message):
+    whole = BPE_FILE[part]
+    changed = BPE_FILE | {part: whole | change if isinstance(whole, dict) and isinstance(change, dict) else change}
+    with pytest.raises(ValueError, match=message) as caught:
+        bpe_from_tokenizer_json(changed, "a/tokenizer.json")
+    assert str(caught.value).startswith("a/tokenizer.json: ") and "\n" not in str(caught.value)
