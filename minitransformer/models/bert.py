@@ -16,16 +16,19 @@ Source: Devlin et al. 2019.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from ..graph import xp
+from .. import kernels
+from ..graph import is_grad_enabled, xp
 from ..nn import Dropout, Embedding, FeedForward, LayerNorm, Linear, Module, MultiHeadAttention, Parameter, Recording
 from ..nn.initialization import normal, zeros
 from ..nn.module import check_fraction, check_size
 from ..ops.activation import gelu, tanh
+from ..ops.attention import key_spans
 from ..ops.cross_entropy import cross_entropy
 from ..random import Generator
 from ..tensor import Tensor, as_tensor, plain
@@ -81,11 +84,35 @@ class BERTBlock(Module):
 
     def forward(self, x, lengths=None, capture=False):
         """x (B, T, D) -> (B, T, D), or with `capture` (that, attention probabilities (B, H, T, T))."""
-        y = self.attention(x, capture=capture, lengths=lengths)
+        attention = self.attention
+        if not (is_grad_enabled() or capture or attention.head_mask is not None or (self.training and self.dropout.p)):
+            return Tensor.wrap(self._on_arrays(x.data, lengths))
+        y = attention(x, capture=capture, lengths=lengths)
         y, probabilities = y if capture else (y, None)
         x = self.attention_norm(x + self.dropout(y))
         x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return (x, probabilities) if capture else x
+
+    def _on_arrays(self, x, lengths):
+        """The same kernel by kernel, bit for bit: where nobody differentiates, and for one sentence the engine around
+        an op takes as long as what it does."""
+        attention, feed_forward, (B, T, D) = self.attention, self.feed_forward, x.shape
+        heads = _product(attention.qkv, x).reshape(B, T, 3 * attention.heads, -1).swapaxes(1, 2)
+        q, k, v = (heads[:, i * attention.heads : (i + 1) * attention.heads] for i in range(3))
+        spans = {} if lengths is None else {"spans": key_spans(q, k, lengths)}
+        o = kernels.attention_forward(q, k, v, scale=1.0 / math.sqrt(attention.head_width), **spans)[0]
+        y = _product(attention.output, o.swapaxes(1, 2).reshape(B, T, D))
+        x = _normalised(self.attention_norm, x + y)
+        y = _product(feed_forward.down, kernels.gelu(_product(feed_forward.up, x), feed_forward.approximate))
+        return _normalised(self.feed_forward_norm, x + y)
+
+
+def _product(layer, x):
+    return kernels.linear(x, layer.weight.data, layer.bias.data)
+
+
+def _normalised(norm, x):
+    return kernels.layer_norm_forward(x, norm.weight.data, norm.bias.data, norm.eps)[0]
 
 
 class BERT(Module):

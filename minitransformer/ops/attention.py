@@ -130,7 +130,7 @@ def key_spans(query, key, lengths=None, boundaries=None):
     if lengths is not None and boundaries is not None:
         raise ValueError("attention: key_lengths and boundaries are two ways to say it; give one of them")
     B, _, Tq, _ = query.shape
-    Tk, np = key.shape[2], xp(query.data)
+    Tk, np = key.shape[2], xp(plain(query))
     given = np.asarray(plain(boundaries if lengths is None else lengths))
     if given.dtype.kind not in "iu":
         raise TypeError(f"attention: key_lengths and boundaries are integers, got {given.dtype}")

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import minitransformer as mt
 from minitransformer import Generator, kernels, no_grad
 from minitransformer.models import BERT, BERTConfig
 from minitransformer.nn import Recording
@@ -79,6 +80,25 @@ def test_a_batch_is_its_rows_one_at_a_time(dtype, tolerance, kernel_set):
         for i, n in enumerate(LENGTHS):
             alone = model(ids[i : i + 1, :n], types[i : i + 1, :n]).numpy()[0]
             np.testing.assert_allclose(together[i, :n], alone, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("kernel_set", KERNEL_SETS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+def test_without_gradients_no_bit_differs(lengths, dtype, kernel_set):
+    model = small_bert(dtype, dropout=0.3)
+    ids = random_ids(model, 3, 12)
+    with kernels.use(kernel_set):
+        with no_grad():
+            first, second = (model(ids, lengths=lengths).numpy() for _ in range(2))
+            assert not np.array_equal(first, second), "dropout goes on while the model is training"
+        model.eval()
+        recorded = model(ids, lengths=lengths)
+        assert recorded.requires_grad
+        with no_grad():
+            assert np.array_equal(model(ids, lengths=lengths).numpy(), recorded.numpy())
+            model.blocks[0].attention.head_mask = mt.tensor(np.array([1, 0], dtype))
+            assert not np.allclose(model(ids, lengths=lengths).numpy(), recorded.numpy())
 
 
 def test_every_token_sees_every_other():
