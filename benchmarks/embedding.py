@@ -21,7 +21,7 @@ def ours(rows, tokens):
     ids = _ids(rows, tokens)
 
     def job():
-        with model.evaluating():
+        with mt.no_grad():
             x = model(ids).numpy().mean(axis=1)
         return x / np.linalg.norm(x, axis=1, keepdims=True)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..data import pad
+from ..graph import no_grad
 from ..models import BERT
 
 __all__ = ["embed"]
@@ -34,7 +35,7 @@ def embed(model: BERT, tokenizer, texts, max_tokens: int = 256, normalize: bool 
     sequences = [tokenizer.sequence(text, most=most)[0] for text in texts]
     order = sorted(range(len(texts)), key=lambda i: len(sequences[i]))
     found = np.empty((len(texts), model.config.width), np.float32)
-    with model.evaluating():
+    with model.evaluating() if model.training else no_grad():
         for rows in _batches(order, sequences):
             found[rows] = _means(model, [sequences[i] for i in rows], tokenizer.pad_id)
     return found / np.linalg.norm(found, axis=1, keepdims=True) if normalize else found
