@@ -24,6 +24,7 @@ COMMANDS = {
     "train": "train a GPT on a text of yours (or on Python's language reference)",
     "generate": "let a trained model write",
     "chat": "talk with a real model: SmolLM2, on this computer",
+    "embed": "what sentences mean, as numbers, and how alike they are: MiniLM, a BERT",
     "models": "real models: which can be had, and getting them",
     "attention": "where every head looks in a text: an interactive page, and figures",
     "gradcheck": "check every backward against finite differences, on any kernel set",

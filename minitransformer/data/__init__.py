@@ -8,11 +8,13 @@ x, y = next(BatchSampler(train, batch_size=12, context=64, generator=Generator(0
 
 from .batches import BatchSampler, evaluation_batches, split, tokens_needed
 from .corpus import TEXT_SUFFIXES, default_corpus, load_text
+from .masking import hide_tokens, pad
 from .tokenizers import (
     BPETokenizer,
     CharTokenizer,
     ChatML,
     Tokenizer,
+    WordPieceTokenizer,
     load_tokenizer,
     readable,
     readable_sequence,
@@ -26,10 +28,13 @@ __all__ = [
     "CharTokenizer",
     "ChatML",
     "Tokenizer",
+    "WordPieceTokenizer",
     "default_corpus",
     "evaluation_batches",
+    "hide_tokens",
     "load_text",
     "load_tokenizer",
+    "pad",
     "readable",
     "readable_sequence",
     "split",

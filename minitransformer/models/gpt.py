@@ -67,13 +67,15 @@ class GPT(LanguageModel):
     training's state, beside the parameters.
     recompute: keep only each block's input during training and run the block again in backward: less memory, a third
     more time, the same gradients bit for bit.
+    init: in place of the normal start, e.g. `initialization.later` where the weights come from a file.
     """
 
-    def __init__(self, config: GPTConfig, generator: Generator | None = None, recompute: bool = False):
+    def __init__(self, config: GPTConfig, generator: Generator | None = None, recompute: bool = False, init=None):
         self.config, self.recompute = config, recompute
         self.generator = g = Generator(0) if generator is None else generator
         # Each layer adds to the stream twice; 1/√(2L) keeps the variance of the sum independent of the depth.
-        initial, residual = partial(normal, std=0.02), partial(normal, std=0.02 / math.sqrt(2 * config.layers))
+        initial = init or partial(normal, std=0.02)
+        residual = init or partial(normal, std=0.02 / math.sqrt(2 * config.layers))
         self.token_embedding = Embedding(config.vocab_size, config.width, generator=g, init=initial)
         self.position_embedding = Embedding(config.context, config.width, generator=g, init=initial)
         self.dropout = Dropout(config.dropout, g)

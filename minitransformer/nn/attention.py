@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from .. import kernels
-from ..ops.attention import scaled_dot_product_attention
+from ..ops.attention import key_spans, scaled_dot_product_attention
 from ..random import Generator
-from ..tensor import Tensor
-from .initialization import xavier_uniform
+from ..tensor import Tensor, plain
+from .initialization import later, xavier_uniform
 from .linear import Linear
 from .module import Buffer, Module, check_size
 from .paged_cache import PagedLayer
@@ -72,11 +72,12 @@ class MultiHeadAttention(Module):
         self.slopes = Buffer(alibi_slopes(heads), dtype=self.qkv.weight.dtype) if alibi else None
         self.head_mask: Tensor | None = None
 
-    def forward(self, x, cache=None, capture=False):
+    def forward(self, x, cache=None, capture=False, lengths=None):
         """x (B, T, D) -> y (B, T, D), or with `capture` (y, probabilities (B, H, T, Tk) as an array).
 
         cache: a `LayerCache` or a `PagedLayer`; the tokens of x come after those that it holds, and join them. capture:
         True, or a `Recording`, which also gets the values and the outputs of the heads; not with a `PagedLayer`.
+        lengths (B,): only so many first keys of each row are seen; what is behind them is padding.
         """
         B, T, D = x.shape
         H, G = self.heads, self.key_value_heads
@@ -87,25 +88,27 @@ class MultiHeadAttention(Module):
             turned, v = heads.split([H + G, G], axis=1)
             q, k = self.rotary(turned, _past(cache)).split([H, G], axis=1)
         if isinstance(cache, PagedLayer):
-            if capture or not self.causal:
-                raise ValueError("MultiHeadAttention: a paged cache serves causal attention, without capture")
+            if capture or not self.causal or lengths is not None:
+                raise ValueError(
+                    "MultiHeadAttention: a paged cache serves causal attention, without capture or lengths"
+                )
             o = cache.attend(q, k, v, window=self.window, alibi_slopes=self.slopes)
         else:
             if cache is not None:
                 k, v = cache.append(k, v)
             o = scaled_dot_product_attention(
-                q, k, v, is_causal=self.causal, window=self.window, alibi_slopes=self.slopes
+                q, k, v, is_causal=self.causal, window=self.window, alibi_slopes=self.slopes, key_lengths=lengths
             )  # (B, H, T, d)
         heard = o if self.head_mask is None else o * self.head_mask.reshape(H, 1, 1)
         y = self.output(heard.transpose(1, 2).reshape(B, T, D))
         if not capture:
             return y
-        probabilities = self.probabilities(q, k, v)
+        probabilities = self.probabilities(q, k, v, lengths=lengths)
         if isinstance(capture, Recording):
             capture.add(probabilities, np.repeat(v.data, H // G, axis=1), o)
         return y, probabilities
 
-    def probabilities(self, query, key, value, heads=None, rows=None) -> np.ndarray:
+    def probabilities(self, query, key, value, heads=None, rows=None, lengths=None) -> np.ndarray:
         """What every query gives to every key, (B, H, Tq, Tk), from the lse of the fused kernel; or only of some heads
         and queries (integer arrays).
 
@@ -117,6 +120,8 @@ class MultiHeadAttention(Module):
             options["window"] = self.window
         if self.slopes is not None:
             options["slopes"] = self.slopes.data.astype(q.dtype, copy=False)
+        if lengths is not None:
+            options["spans"] = plain(key_spans(query, key, lengths))
         _, lse = kernels.attention_forward(q, k, v, **options)
         return kernels.attention_probabilities(q, k, lse, heads=heads, rows=rows, **options)
 
@@ -138,6 +143,8 @@ def _each(init, sizes):
     """q, k and v are three maps: each gets a start of its own fan-in and fan-out, not that of the whole matrix."""
 
     def initialize(shape, generator):
+        if init is later:
+            return later(shape)
         return np.concatenate([init((size, shape[1]), generator) for size in sizes])
 
     return initialize

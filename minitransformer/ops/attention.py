@@ -9,7 +9,7 @@ import numpy
 from .. import kernels
 from ..function import Function, xp
 from ..kernels import paging
-from ..kernels.devices import device_of, is_array
+from ..kernels.devices import device, device_of, is_array
 from ..tensor import Tensor, plain
 
 __all__ = ["paged_attention", "scaled_dot_product_attention"]
@@ -93,7 +93,7 @@ def scaled_dot_product_attention(
         if attn_mask.dtype == bool:
             np, dtype = xp(attn_mask.data), query.dtype
             attn_mask = Tensor(np.where(attn_mask.data, dtype.type(0), dtype.type(-math.inf)))
-    spans = _spans(query, key, key_lengths, boundaries)
+    spans = key_spans(query, key, key_lengths, boundaries)
     return Attention.apply(
         query, key, value, attn_mask, _constant_slopes(alibi_slopes, query), spans,
         scale=_scale(scale, query), causal=is_causal, **_given(window=window, offset=offset),
@@ -129,7 +129,7 @@ def _constant_slopes(slopes, query):
     return None if slopes is None else xp(query.data).asarray(slopes, query.dtype)
 
 
-def _spans(query, key, lengths, boundaries):
+def key_spans(query, key, lengths=None, boundaries=None):
     """The first and last key of each query, (B or 1, Tq, 2), from lengths or boundaries; None without them."""
     if lengths is None and boundaries is None:
         return None
@@ -138,7 +138,8 @@ def _spans(query, key, lengths, boundaries):
     B, _, Tq, _ = query.shape
     Tk, given = key.shape[2], plain(boundaries if lengths is None else lengths)
     if not is_array(given):  # a list, which is looked at here and goes to the query in one piece
-        return Tensor(_spans_of(numpy.asarray(given), B, Tq, Tk, lengths is not None)).to(query.device)
+        here = device(device_of(plain(query)))
+        return here.put(_spans_of(numpy.asarray(given), B, Tq, Tk, lengths is not None))
     return _spans_of(given, B, Tq, Tk, lengths is not None)
 
 

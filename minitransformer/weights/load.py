@@ -12,6 +12,7 @@ from ..kernels.quantized_weight import QuantizedWeight
 from ..nn import Embedding, Linear, Module, Parameter, QuantizedEmbedding, QuantizedLinear, RMSNorm
 from .download import obtain
 from .gguf import GGUF, GGUFError, open_gguf
+from .hugging_face import load_folder
 from .llama import llama_from_gguf
 
 __all__ = ["load", "tokenizer_from_gguf"]
@@ -24,7 +25,8 @@ CONTROL, USER_DEFINED = 3, 4  # tokenizer.ggml.token_type: tokens that stand for
 
 
 def load(source, inputs: str = "float"):
-    """(model, tokenizer) of a GGUF file, or of a name of the catalogue, whose file is fetched at the first time.
+    """(model, tokenizer) of a GGUF file, a Hugging Face folder (see `load_folder`), or a name of the catalogue,
+    which is fetched at the first time.
 
     Weights in few bits stay so and are laid out for the kernels; norms are float32. inputs: "float", the exact numbers
     of the file; "int8" rounds the activations to 8 bits before each product, which is much faster and a little worse.
@@ -36,6 +38,8 @@ def load(source, inputs: str = "float"):
     path = Path(source)
     if not path.exists():
         path = obtain(str(source))
+    if path.is_dir() or path.suffix == ".safetensors":
+        return load_folder(path if path.is_dir() else path.parent)
     file = open_gguf(path)
     architecture = file.metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:

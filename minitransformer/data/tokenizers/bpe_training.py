@@ -21,7 +21,7 @@ from itertools import pairwise
 
 from .pretokenize import pretokenize
 
-__all__ = ["learn_merges"]
+__all__ = ["learn_merges", "merge_frequent_pairs"]
 
 LONGEST = 64  # bytes; longer pieces (a genome, a data URL) are counted in parts, or each merge would rewrite them whole
 
@@ -29,6 +29,12 @@ LONGEST = 64  # bytes; longer pieces (a genome, a data URL) are counted in parts
 def learn_merges(text: str, count: int) -> list[tuple[int, int]]:
     """At most `count` merges, in the order learned; fewer when no pair is left that occurs twice."""
     words, word_counts = _words(text)
+    return merge_frequent_pairs(words, word_counts, 256, count)
+
+
+def merge_frequent_pairs(words, word_counts, first: int, count: int) -> list[tuple[int, int]]:
+    """At most `count` merges of words (lists of ids below `first`, changed in place) that occur so often; merge r makes
+    the id first + r."""
     pair_counts: dict[tuple[int, int], int] = defaultdict(int)
     holders: dict[tuple[int, int], set[int]] = defaultdict(set)  # pair -> the words that have held it
     for index, (word, n) in enumerate(zip(words, word_counts)):
@@ -46,7 +52,7 @@ def learn_merges(text: str, count: int) -> list[tuple[int, int]]:
             continue
         if -n < 2:
             break  # a pair seen once teaches nothing
-        new = 256 + len(merges)
+        new = first + len(merges)
         merges.append(pair)
         born = set()
         for index in holders.pop(pair):
