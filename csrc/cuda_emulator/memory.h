@@ -67,18 +67,24 @@ class SharedMemory {
     // All thread_local variables of this library lie together: those of the kernels, the array above, and `running`.
     void find_static() {
 #if defined(__linux__)
-        dl_iterate_phdr([](dl_phdr_info* library, size_t, void* self) {
-            auto* memory = static_cast<SharedMemory*>(self);
+        // Where `running` is must be found out before: the first touch of a thread_local may take the loader's lock, and
+        // dl_iterate_phdr holds another, which a dlopen in another thread takes in the opposite order.
+        struct Search {
+            const unsigned char* mine;
+            unsigned char *begin, *end;
+        } found{reinterpret_cast<unsigned char*>(&running), nullptr, nullptr};
+        dl_iterate_phdr([](dl_phdr_info* library, size_t, void* search) {
+            auto& found = *static_cast<Search*>(search);
             auto* begin = static_cast<unsigned char*>(library->dlpi_tls_data);
-            auto* mine = reinterpret_cast<unsigned char*>(&running);
             for (int i = 0; begin && i < library->dlpi_phnum; i++) {
                 const size_t bytes = library->dlpi_phdr[i].p_memsz;
-                if (library->dlpi_phdr[i].p_type != PT_TLS || mine < begin || mine >= begin + bytes) continue;
-                memory->static_ = begin, memory->static_end_ = begin + bytes;
+                if (library->dlpi_phdr[i].p_type != PT_TLS || found.mine < begin || found.mine >= begin + bytes) continue;
+                found.begin = begin, found.end = begin + bytes;
                 return 1;
             }
             return 0;
-        }, this);
+        }, &found);
+        static_ = found.begin, static_end_ = found.end;
 #endif
     }
 };
