@@ -316,14 +316,19 @@ def loss_of(model, kernel_set=ENGINE):
 def with_rounded(rounding):
     """A kernel set that multiplies with rounding(weight), forward and backward."""
     made = types.ModuleType("rounded weights")
-    made.linear = lambda x, w, b=None: ENGINE.table["linear"](x, rounding(w), b)
+    made.linear = lambda x, w, *rest: ENGINE.table["linear"](x, rounding(w), *rest)
     made.linear_backward = lambda dy, x, w, needs: ENGINE.table["linear_backward"](dy, x, rounding(w), needs)
     return made
 
 
 def with_product(product):
     made = types.ModuleType("another product")
-    made.linear = lambda x, w, b=None: product(x, w) + (0 if b is None else b)
+
+    def linear(x, w, b=None, activation=None):  # GPT's layers end with nothing or with GELU
+        y = product(x, w) + (0 if b is None else b)
+        return y if activation is None else mt.kernels.gelu(y, "tanh")
+
+    made.linear = linear
     return made
 
 

@@ -78,7 +78,8 @@ class SharedMemory {
             auto* begin = static_cast<unsigned char*>(library->dlpi_tls_data);
             for (int i = 0; begin && i < library->dlpi_phnum; i++) {
                 const size_t bytes = library->dlpi_phdr[i].p_memsz;
-                if (library->dlpi_phdr[i].p_type != PT_TLS || found.mine < begin || found.mine >= begin + bytes) continue;
+                if (library->dlpi_phdr[i].p_type != PT_TLS) continue;
+                if (found.mine < begin || found.mine >= begin + bytes) continue;
                 found.begin = begin, found.end = begin + bytes;
                 return 1;
             }
