@@ -55,7 +55,7 @@ def test_alibi_and_key_lengths_move_nothing_either(recompute, monkeypatch):
     (x, y), n = batch(model), np.array([9, 4, 7])
     attend = nn.attention.scaled_dot_product_attention
     monkeypatch.setattr(
-        nn.attention, "scaled_dot_product_attention", lambda *qkv, **o: attend(*qkv, **o, key_lengths=lengths)
+        nn.attention, "scaled_dot_product_attention", lambda *qkv, **o: attend(*qkv, **{**o, "key_lengths": lengths})
     )
     for _ in range(2):
         with standin.counting() as counts:
